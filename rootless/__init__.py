@@ -1,0 +1,1 @@
+"""User namespaces, system calls, cgroups and the supervisor; knows no other package."""

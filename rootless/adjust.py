@@ -1,0 +1,49 @@
+"""A running container changed by its supervisor: frozen, thawed, given other limits.
+
+Weight: light modules only; loaded by the first such request.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.container_files import READY_FILE
+from rootless.errors import Error
+from rootless.fds import read_file, write_file
+from rootless.plan import Pause, Ready, Update
+from rootless.values import decode, dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.container import Container
+
+
+def carry_out(container: Container, request: Pause | Update) -> None:
+    """Do what is asked.  Raises Error, LimitError; nothing has changed then."""
+    if container.pidfd < 0:
+        raise Error("the container is not running")
+    if isinstance(request, Pause):
+        _pause(container, request.freeze)
+    else:
+        _update(container, request)
+
+
+def _pause(container: Container, freeze: bool) -> None:
+    if container.cgroup is None:
+        raise Error("a container without a cgroup of its own cannot be paused")
+    container.cgroup.freeze(freeze)
+    path = f"{container.plan.runtime_dir}/{READY_FILE}"
+    ready = decode(read_file(path))
+    if isinstance(ready, Ready):
+        # Beside the file and renamed: `ps` reads it at any time.
+        write_file(f"{path}.new", dumps(ready.replace(paused=freeze)).encode(), 0o600)
+        os.replace(f"{path}.new", path)
+
+
+def _update(container: Container, request: Update) -> None:
+    if request.writes:
+        if container.cgroup is None:
+            raise Error("a container without a cgroup of its own can have no limits")
+        container.cgroup.update(request.writes)
+    if request.restart:
+        container.plan = container.plan.replace(restart=request.restart, restart_retries=request.restart_retries)

@@ -1,0 +1,496 @@
+"""One container's life in its supervisor: launch, restarts, end.
+
+Weight: light modules only.  `launch()` does everything that can fail before the container's first process runs;
+`serve()` is the event loop until the end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless import libc, lockfile, ociruntime, ops, userns
+from rootless.container_files import EXIT_FILE, READY_FILE
+from rootless.errors import Error, LaunchError, os_error_text
+from rootless.fds import Channel, close_all, move_high, write_durably, write_file
+from rootless.loop import READ, Loop, Timer
+from rootless.plan import Exited, LaunchPlan, Ready
+from rootless.processes import SIGCHLD, SIGKILL, exit_code, pid_on_host, spawn, wait_for_end_of, wait_or_hang_up
+from rootless.sessions import Sessions
+from rootless.streams import STDERR, STDOUT, Streams, open_console
+from rootless.surroundings import Surroundings
+from rootless.values import Value, dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless.cgroup import ContainerCgroup
+    from rootless.checks import HealthChecks
+    from rootless.exposure import Exposure
+
+_SECOND_NS = 1_000_000_000
+_EXEC_WAIT_MS = 1000
+_RESTART_FIRST_NS, _RESTART_LAST_NS = 100_000_000, 60 * _SECOND_NS
+
+
+class Container:
+    """The supervisor's state.  One thread; every method runs between two waits of the loop."""
+
+    def __init__(
+        self,
+        *,
+        plan: LaunchPlan,
+        channel: Channel,
+        fds: list[int],
+        lock: int,
+        outer_proc: int,
+        supervisor_pid: int,
+        own_pid_namespace: bool,
+        debug: bool,
+    ) -> None:
+        self.plan = plan
+        self._debug = debug
+        self.channel: Channel | None = channel
+        self.loop = Loop()
+        self.outer_proc = outer_proc
+        self.pid = 0  # the container's first process, in this pid namespace
+        self.pidfd = -1
+        self.host_pid = 0
+        self.started_ns = 0
+        self.restart_count = plan.restart_count
+        self.surroundings = Surroundings(
+            plan,
+            outer_proc=outer_proc,
+            supervisor_pid=supervisor_pid,
+            own_pid_namespace=own_pid_namespace,
+            trace=self._trace,
+        )
+        self.streams = Streams(self.loop, None)
+        self.sessions = Sessions(self)
+        self.health: HealthChecks | None = None
+        self.stop_requested = False
+        self._end_error = ""
+        self._health_restart = False
+        self._fds = fds
+        self._lock = lock
+        self._supervisor_pid = supervisor_pid
+        self._own_pid_namespace = own_pid_namespace
+        self._children: dict[int, Callable[[int], None]] = {}
+        self._early: dict[int, int] = {}  # statuses of children reaped before somebody asked for them
+        self._mounts = 0  # the container's mount namespace, where its pid namespace is shared
+        self._ended: Exited | None = None
+        self._restart_delay_ns = _RESTART_FIRST_NS
+        self._kill_timer: Timer | None = None
+
+    # -- launch ---------------------------------------------------------------------------------
+
+    @property
+    def state_dir(self) -> str:
+        """The OCI runtime's --root."""
+        return f"{self.plan.runtime_dir}/runtime"
+
+    @property
+    def cgroup(self) -> ContainerCgroup | None:
+        """The container's cgroup, where it has one of its own."""
+        return self.surroundings.cgroup
+
+    def launch(self) -> None:
+        """Everything up to the container's first process, and Ready to the launching command.  Raises Error."""
+        surroundings, plan = self.surroundings, self.plan
+        surroundings.prepare(self.loop)
+        for pid, name in ((surroundings.connection.pid, "slirp4netns"), (surroundings.fuse_pid, "fuse-overlayfs")):
+            if pid:
+                self._children[pid] = self._helper_watch(name)
+        if plan.log.driver not in ("none", "passthrough"):
+            from rootless.logs import open_log
+
+            self.streams = Streams(self.loop, open_log(plan.log))
+        self.sessions.listen()
+        self._start()
+        self._say_ready()
+
+    def _trace(self, text: str) -> None:
+        if self._debug:
+            os.write(2, f"supervisor: {text}\n".encode())
+
+    # -- one start of the container -------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Run the OCI runtime; after it the container's first process is executed, or LaunchError."""
+        plan = self.plan
+        bundle = f"{plan.runtime_dir}/bundle"
+        os.makedirs(bundle, 0o700, exist_ok=True)
+        os.makedirs(self.state_dir, 0o700, exist_ok=True)
+        exposure = self._exposure()
+        config = exposure.config if exposure else self.surroundings.config
+        write_file(f"{bundle}/config.json", dumps(config).encode(), 0o600)
+        console = open_console(plan.runtime_dir, "console.sock") if plan.tty else None
+        stdio, ours = ((-1, -1, -1), {}) if plan.tty else self._make_stdio()
+        log, pid_file = f"{plan.runtime_dir}/runtime.log", f"{plan.runtime_dir}/pid"
+        argv = ociruntime.run_argv(
+            plan.runtime,
+            state_dir=self.state_dir,
+            log=log,
+            bundle=bundle,
+            pid_file=pid_file,
+            container_id=plan.container_id,
+            console_socket=console[0] if console else "",
+            preserve_fds=plan.preserve_fds,
+        )
+        self._trace(" ".join(argv))
+        preserved = self._fds[3:] if plan.log.driver == "passthrough" else self._fds
+        self.started_ns = time.time_ns()
+        before = (lambda: self._prepare_exposure(exposure)) if exposure else None
+        # The runtime ends before its child executes the container's program.  That child holds this pipe until then:
+        # it is close-on-exec there (runtimes see to that for all that they do not pass on).
+        executed, held = os.pipe2(os.O_CLOEXEC)
+        held = move_high(held, plan.preserve_fds + 64)
+        keep = [*self.surroundings.namespace_fds, held]
+        runtime = self.spawn_runtime(argv, stdio, keep, preserved[: plan.preserve_fds], before)
+        os.close(held)
+        close_all([fd for fd in stdio if fd > 2 and fd not in self._fds])
+        status = wait_or_hang_up(runtime, self.channel.fileno() if self.channel is not None else -1)
+        if status is None:
+            raise LaunchError("runtime", "the launching command has gone")
+        if not status:
+            wait_for_end_of(executed, _EXEC_WAIT_MS)
+        os.close(executed)
+        if status:
+            for fd in ours:
+                os.close(fd)
+            error = ociruntime.failure(log, self.surroundings.process["args"][0], plan.runtime)
+            if exposure:
+                error.message = exposure.original(error.message)
+            raise error
+        if self.cgroup is not None:
+            self.cgroup.settle()
+        self._adopt(ociruntime.read_pid(pid_file))
+        if console is not None:
+            master = console[1]()
+            self.streams.open({master: STDOUT}, master, True)
+        elif ours:
+            sources = {fd: kind for fd, kind in ours.items() if kind}
+            stdin_fd = next((fd for fd, kind in ours.items() if not kind), -1)
+            self.streams.open(sources, stdin_fd, False)
+        self._arm_timeout()
+
+    def _exposure(self) -> Exposure | None:
+        """With a user namespace of the container's own: how its runtime is to be started."""
+        if "uidMappings" not in self.surroundings.config["linux"]:
+            return None
+        from rootless.exposure import Exposure
+
+        made = Exposure(self.surroundings.config, self.plan.network.kind in ("new", "slirp4netns"))
+        return made if made.needed else None
+
+    def _prepare_exposure(self, exposure: Exposure) -> None:
+        try:
+            exposure.prepare()
+        except LaunchError as error:  # told where the runtime tells what failed
+            line = {"level": "error", "msg": error.message}
+            write_file(f"{self.plan.runtime_dir}/runtime.log", dumps(line).encode())
+            raise
+
+    def spawn_runtime(
+        self,
+        argv: list[str],
+        stdio: tuple[int, int, int],
+        keep: list[int],
+        numbered: list[int],
+        before: Callable[[], None] | None = None,
+    ) -> int:
+        """Start the runtime, in the container's cgroup where there is one."""
+        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        for name in ("XDG_RUNTIME_DIR", "HOME"):
+            if name in os.environ:
+                env[name] = os.environ[name]
+        if self.plan.runtime.kind == "crun":
+            # Where crun puts the file that it binds its own program to (CVE-2019-5736): else /tmp, where a kill
+            # would leave it, and which may be full.
+            env["_LIBCONTAINER_STATEDIR"] = self.plan.runtime_dir
+        cgroup_fd = self.cgroup.container_fd if self.cgroup is not None else -1
+        try:
+            return spawn(argv, env, stdio, keep=keep, numbered=numbered, cgroup_fd=cgroup_fd, before=before)
+        except OSError as error:
+            raise LaunchError(
+                "runtime", os_error_text(error, argv[0]), hint="is this OCI runtime installed?", errno=error.errno or 0
+            ) from error
+
+    def _make_stdio(self) -> tuple[tuple[int, int, int], dict[int, bytes]]:
+        """Descriptors for the container's 0, 1, 2, and this side's ends: fd → kind (b"" is its standard input)."""
+        if self.plan.log.driver == "passthrough":
+            return (self._fds[0], self._fds[1], self._fds[2]), {}
+        out_read, out_write = os.pipe2(os.O_CLOEXEC)
+        err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        ours = {out_read: STDOUT, err_read: STDERR}
+        in_read = -1
+        if self.plan.interactive:
+            in_read, in_write = os.pipe2(os.O_CLOEXEC)
+            ours[in_write] = b""
+        if self.surroundings.owner != (0, 0):
+            # A process that opens /dev/stdout again opens the pipe by its owner (proc(5), /proc/PID/fd).
+            for fd in (out_write, err_write, in_read):
+                if fd >= 0:
+                    os.fchown(fd, *self.surroundings.owner)
+        return (in_read, out_write, err_write), ours
+
+    def _adopt(self, pid: int) -> None:
+        """The runtime has ended and left this process its child."""
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.host_pid = pid_on_host(self.outer_proc, self.pidfd)
+        self._children[pid] = self._container_ended
+        if not self._own_pid_namespace:
+            from rootless import guardian
+
+            self._mounts = guardian.mount_namespace(pid)
+
+    def _arm_timeout(self) -> None:
+        if self.plan.timeout_s > 0:
+            self.loop.after(self.plan.timeout_s * _SECOND_NS, self._timed_out)
+
+    def _timed_out(self) -> None:
+        self._end_error = f"stopped after --timeout={self.plan.timeout_s}"
+        self.stop_requested = True
+        self.signal(SIGKILL)
+
+    def _say_ready(self) -> None:
+        ready = Ready(
+            pid=self.host_pid,
+            start_time=userns.start_time(self.host_pid, f"/proc/self/fd/{self.outer_proc}"),
+            supervisor_pid=self._supervisor_pid,
+            started_ns=self.started_ns,
+            restart_count=self.restart_count,
+        )
+        write_file(f"{self.plan.runtime_dir}/{READY_FILE}", dumps(ready).encode(), 0o600)
+        if self.plan.pidfile:
+            write_file(self.plan.pidfile, str(self.host_pid).encode())
+        if self.plan.health is not None:
+            from rootless.checks import HealthChecks
+
+            self.health = HealthChecks(self, self.plan.health)
+        if self.channel is None:
+            return
+        try:
+            self.channel.send(ready)
+        except OSError:
+            self.channel.close()
+            self.channel = None
+            return
+        channel, self.channel = self.channel, None
+        if self.plan.attached:
+            self.sessions.adopt_launcher(channel)
+        else:
+            channel.close()
+
+    # -- running --------------------------------------------------------------------------------
+
+    def serve(self, signals: tuple[int, ...]) -> None:
+        """Until the container has ended for good; never returns."""
+        signal_fd = libc.signalfd(signals)
+        self.loop.watch(signal_fd, READ, lambda _events: self._signals(signal_fd))
+        self._reap()
+        self.loop.run()
+        self._finish()
+
+    def _signals(self, signal_fd: int) -> None:
+        record = 128  # struct signalfd_siginfo (signalfd(2)); the number is its first word
+        try:
+            data = os.read(signal_fd, record * 16)
+        except BlockingIOError:
+            return
+        numbers = {int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), record)}
+        if SIGCHLD in numbers:
+            self._reap()
+        if numbers - {SIGCHLD}:
+            # The session or the machine is going down: the container gets its own way of stopping.
+            self._end_error = "stopped with its session or the machine"
+            self.stop(self.plan.stop_timeout_s, 0)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            call = self._children.pop(pid, None)
+            if call is None:
+                self._early[pid] = status
+                if len(self._early) > 256:  # orphans of the container: nobody asks for most of them
+                    self._early.pop(next(iter(self._early)))
+            else:
+                call(status)
+
+    def on_exit(self, pid: int, call: Callable[[int], None]) -> None:
+        """Call with the wait status when this child has ended (at once where it has been reaped already)."""
+        if pid in self._early:
+            call(self._early.pop(pid))
+        else:
+            self._children[pid] = call
+
+    def signal(self, number: int) -> None:
+        """To the container's first process, by pidfd."""
+        if self.pidfd >= 0:
+            try:
+                libc.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                return
+
+    def stop(self, timeout_s: int, number: int) -> None:
+        """The stop signal, then SIGKILL after `timeout_s` (negative: the container's own)."""
+        self.stop_requested = True
+        if self.pidfd < 0:  # between two restarts
+            self.loop.stop()
+            return
+        seconds = self.plan.stop_timeout_s if timeout_s < 0 else timeout_s
+        self.signal(number or self.plan.stop_signal if seconds else SIGKILL)
+        if self.cgroup is not None:
+            self.cgroup.thaw()
+        if self._kill_timer is None and seconds:
+            self._kill_timer = self.loop.after(seconds * _SECOND_NS, lambda: self.signal(SIGKILL))
+
+    def _helper_watch(self, name: str) -> Callable[[int], None]:
+        return lambda _status: self._helper_died(name)
+
+    def _helper_died(self, name: str) -> None:
+        """fuse-overlayfs or slirp4netns ended under a running container: what was promised is no longer there."""
+        if self._ended is None and self.pidfd >= 0:
+            self._end_error = f"{name} ended unexpectedly, so the container was stopped"
+            self.signal(SIGKILL)
+
+    def fail_health(self, action: str) -> None:
+        """The health check's on-failure action: "kill" | "stop" | "restart"."""
+        if action == "kill":
+            self.signal(SIGKILL)
+        elif action == "stop":
+            self.stop(-1, 0)
+        elif action == "restart":
+            self._restart_delay_ns = 0
+            self._health_restart = True
+            self.signal(self.plan.stop_signal)
+            self.loop.after(self.plan.stop_timeout_s * _SECOND_NS, self._kill_if_restarting)
+
+    def _kill_if_restarting(self) -> None:
+        if self._health_restart:
+            self.signal(SIGKILL)
+
+    def _container_ended(self, wait_status: int) -> None:
+        code, number = exit_code(wait_status)
+        if self.cgroup is not None:
+            self.cgroup.thaw()
+        os.close(self.pidfd)
+        self.pidfd = -1
+        if not self._own_pid_namespace:
+            from rootless import guardian
+
+            guardian.end_descendants((self.surroundings.fuse_pid, self.surroundings.connection.pid), (self._mounts,))
+        self.streams.finish()
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+            self._kill_timer = None
+        if self.health is not None:
+            self.health.stop()
+        self._ended = Exited(
+            exit_code=code,
+            signal=number,
+            oom_killed=self.cgroup.oom_killed() if self.cgroup is not None else False,
+            finished_ns=time.time_ns(),
+            started_ns=self.started_ns,
+            restart_count=self.restart_count,
+            error=self._end_error,
+        )
+        if self._wants_restart(code):
+            delay, self._restart_delay_ns = self._next_delay()
+            self.loop.after(delay, self._restart)
+        else:
+            self.loop.stop()
+
+    def _wants_restart(self, code: int) -> bool:
+        plan = self.plan
+        if self.stop_requested:
+            return False
+        if self._health_restart:
+            return True
+        if plan.restart == "on-failure":
+            return code != 0 and (not plan.restart_retries or self.restart_count < plan.restart_retries)
+        return plan.restart in ("always", "unless-stopped")
+
+    def _next_delay(self) -> tuple[int, int]:
+        # A container that ran for ten seconds starts the back-off anew (dockerd's rule).
+        ran_ns = time.time_ns() - self.started_ns
+        delay = _RESTART_FIRST_NS if ran_ns > 10 * _SECOND_NS else self._restart_delay_ns
+        return delay, min(max(delay, _RESTART_FIRST_NS // 2) * 2, _RESTART_LAST_NS)
+
+    def _restart(self) -> None:
+        if self.stop_requested:
+            return
+        self._health_restart = False
+        self.restart_count += 1
+        ops.remove_path(self.state_dir)
+        try:
+            self._start()
+        except Error as error:
+            assert self._ended is not None
+            self._ended = self._ended.replace(error=f"restart failed: {error.message}")
+            self.loop.stop()
+            return
+        self._ended = None
+        self._say_ready()
+        self._reap()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """A launch that failed: everything that was made for it goes."""
+        self._release()
+        ops.remove_path(self.plan.runtime_dir)
+        if self.plan.remove:
+            ops.remove_path(self.plan.storage_dir)
+        lockfile.release(self._lock)
+
+    def _release(self) -> None:
+        plan = self.plan
+        self.surroundings.release()
+        if plan.runtime.kind == "other":
+            log = f"{plan.runtime_dir}/runtime.log"
+            argv = ociruntime.delete_argv(
+                plan.runtime, state_dir=self.state_dir, log=log, container_id=plan.container_id
+            )
+            os.waitpid(self.spawn_runtime(argv, (-1, -1, -1), [], []), 0)
+        if self.cgroup is not None:
+            self.cgroup.remove()
+
+    def _finish(self) -> None:
+        plan = self.plan
+        ended = self._ended or Exited(exit_code=137, finished_ns=time.time_ns(), error=self._end_error)
+        attached = self.streams.attached
+        self.streams.close_log()
+        self._release()
+        ops.remove_path(plan.runtime_dir)
+        if plan.remove:
+            ops.remove_path(plan.storage_dir)
+            ended = ended.replace(removed=True)
+        else:
+            self._record(ended)
+        # From here on the container may be started again: the lock goes before anybody hears of the end.
+        lockfile.release(self._lock)
+        self.streams.end(ended)
+        self.sessions.end(ended)
+        if plan.cleanup_argv and not attached:
+            try:
+                if self._own_pid_namespace:
+                    # The command must see the machine's processes, not the empty namespace that it runs in.
+                    libc.umount("/proc", libc.MNT_DETACH)
+                os.execv(plan.cleanup_argv[0], plan.cleanup_argv)
+            except OSError:
+                pass  # the next command finds the record
+        os._exit(0)
+
+    def _record(self, ended: Value) -> None:
+        try:
+            write_durably(f"{self.plan.storage_dir}/{EXIT_FILE}", dumps(ended).encode())
+        except OSError:
+            return  # a full disk: the next command finds the lock free and no record, and says so
