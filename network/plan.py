@@ -1,0 +1,195 @@
+"""From the stored network settings to a `NetworkPlan`: pure, no look at the host but through `NetworkFacts`.
+
+Weight: `rootless.values`, `rootless.errors`, `rootless.plan`, `_socket` (for inet_pton).  On the path of `run`.
+"""
+
+from __future__ import annotations
+
+from network.address import is_ipv4, is_ipv6
+from network.hosts import parse_add_host
+from network.slirp import slirp_argv, slirp_options
+from rootless.errors import Error, NotFound, UsageError
+from rootless.plan import NetworkPlan, PortForward
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from network.slirp import NetworkFacts
+
+    class PortLike(Protocol):
+        """pyctl.engine.model.Port."""
+
+        @property
+        def container_port(self) -> int: ...
+        @property
+        def host_port(self) -> int: ...
+        @property
+        def protocol(self) -> str: ...
+        @property
+        def host_ip(self) -> str: ...
+
+    class NetworkLike(Protocol):
+        """pyctl.engine.model.Network, which this package does not import."""
+
+        @property
+        def mode(self) -> str: ...
+        @property
+        def target(self) -> str: ...
+        @property
+        def options(self) -> tuple[str, ...]: ...
+        @property
+        def ports(self) -> tuple[PortLike, ...]: ...
+        @property
+        def dns(self) -> tuple[str, ...]: ...
+        @property
+        def dns_search(self) -> tuple[str, ...]: ...
+        @property
+        def dns_option(self) -> tuple[str, ...]: ...
+        @property
+        def add_hosts(self) -> tuple[str, ...]: ...
+        @property
+        def no_hosts(self) -> bool: ...
+        @property
+        def no_resolv(self) -> bool: ...
+
+
+def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: str = "") -> NetworkPlan:
+    """The plan for one container; host ports are already chosen (`network.ports.choose`).
+
+    join_runtime_dir: of the container that `container:ID` names.  Raises UsageError for settings that are wrong
+    or contradict each other, Error for what this host or this version cannot do.
+    """
+    check_network(network)
+    mode = network.mode
+    if mode == "host":
+        # The process itself listens on the host's ports; check_network let only such mappings pass.
+        return NetworkPlan(kind="host", ping_group_range="")
+    if mode == "none":
+        return NetworkPlan(kind="new")
+    if mode == "container":
+        if not join_runtime_dir:
+            raise NotFound(f"container {network.target} has no network namespace to join", hint="start it first")
+        return NetworkPlan(kind="join", join_runtime_dir=join_runtime_dir, ping_group_range="")
+    if mode == "ns":
+        return NetworkPlan(kind="join", join_path=network.target, ping_group_range="")
+    options = slirp_options(network.options)
+    return NetworkPlan(
+        kind="slirp4netns",
+        helper=facts.slirp4netns,
+        helper_args=slirp_argv(options, facts),
+        ports=port_forwards(network.ports, facts.bind_address),
+    )
+
+
+def check_network(network: NetworkLike) -> None:
+    """Refuse, by name, what is wrong with the settings alone.  Raises UsageError or Error."""
+    mode = network.mode
+    if mode in ("pasta", "bridge"):
+        named = network.target or mode
+        raise Error(
+            f"--network={named}: {'pasta is' if mode == 'pasta' else 'user-defined networks are'} not available",
+            hint="use --network=slirp4netns (the default), none, host, container:ID or ns:PATH",
+        )
+    if mode not in ("slirp4netns", "private", "none", "host", "container", "ns"):
+        raise UsageError(f"--network={mode}: no such network mode")
+    if mode in ("container", "ns"):
+        if not network.target:
+            raise UsageError(f"--network={mode}: requires a value: {mode}:{'ID' if mode == 'container' else 'PATH'}")
+        if mode == "ns" and not network.target.startswith("/"):
+            raise UsageError(f"--network=ns:{network.target}: the path must be absolute")
+    if mode in ("slirp4netns", "private"):
+        slirp_options(network.options)
+    elif network.options:
+        raise UsageError(f"--network={mode}:{','.join(network.options)}: {mode} takes no options")
+    _check_ports(network)
+    _check_names(network)
+
+
+def _check_ports(network: NetworkLike) -> None:
+    mode = network.mode
+    if mode in ("slirp4netns", "private"):
+        port_forwards(network.ports, "0.0.0.0")
+        return
+    for port in network.ports:
+        # With the host's network a mapping of a port to itself is true without any help; all others would be lost.
+        if mode == "host" and port.host_port == port.container_port and port.host_ip in ("", "0.0.0.0", "::"):
+            continue
+        raise UsageError(
+            f"--publish {describe_port(port)}: ports cannot be published with --network={mode}",
+            hint="the container's ports are the host's own: drop --publish"
+            if mode == "host"
+            else "publish them where the network namespace is made"
+            if mode in ("container", "ns")
+            else "use --network=slirp4netns (the default)",
+        )
+
+
+def _check_names(network: NetworkLike) -> None:
+    mode = network.mode
+    if network.no_resolv and (network.dns or network.dns_search or network.dns_option):
+        raise UsageError("--dns=none cannot be combined with other --dns options")
+    if mode in ("none", "container"):
+        for option, given in (
+            ("--dns", network.dns),
+            ("--dns-search", network.dns_search),
+            ("--dns-option", network.dns_option),
+        ):
+            if given:
+                raise UsageError(f"{option} cannot be combined with --network={mode}")
+    for address in network.dns:
+        if not (is_ipv4(address) or is_ipv6(address)):
+            raise UsageError(f"--dns {address}: not an IP address")
+    if "." in network.dns_search and len(network.dns_search) > 1:
+        raise UsageError("--dns-search . (no search domains) cannot be combined with search domains")
+    for option, words in (("--dns-search", network.dns_search), ("--dns-option", network.dns_option)):
+        for word in words:
+            if not word or not word.isprintable() or " " in word:
+                raise UsageError(f"{option} {word!r}: must be one word")
+    if network.add_hosts and network.no_hosts:
+        raise UsageError("--no-hosts and --add-host cannot be combined")
+    if network.add_hosts and mode == "container":
+        raise UsageError("--add-host cannot be combined with --network=container", hint="give it to that container")
+    for entry in network.add_hosts:
+        parse_add_host(entry)
+
+
+def port_forwards(ports: tuple[PortLike, ...], bind_address: str) -> tuple[PortForward, ...]:
+    """Ports as slirp4netns publishes them: TCP and UDP on IPv4.  Raises UsageError naming the port that it cannot."""
+    forwards: list[PortForward] = []
+    for port in ports:
+        shown = describe_port(port)
+        if port.protocol not in ("tcp", "udp"):
+            raise UsageError(f"--publish {shown}: slirp4netns forwards tcp and udp, not {port.protocol}")
+        if not (0 < port.container_port < 65536 and 0 < port.host_port < 65536):
+            raise UsageError(f"--publish {shown}: ports go from 1 to 65535")
+        address = port.host_ip or bind_address
+        if is_ipv6(address):
+            raise UsageError(f"--publish {shown}: slirp4netns forwards IPv4 only", hint="give an IPv4 address or none")
+        if not is_ipv4(address):
+            raise UsageError(f"--publish {shown}: {address!r} is not an IP address")
+        forward = PortForward(
+            host_ip=address, host_port=port.host_port, container_port=port.container_port, protocol=port.protocol
+        )
+        if forward in forwards:
+            continue
+        clash = next((f for f in forwards if _overlap(f, forward)), None)
+        if clash is not None:
+            raise UsageError(
+                f"--publish {shown}: host port {port.host_port} is published already, to {clash.container_port}"
+            )
+        forwards.append(forward)
+    return tuple(forwards)
+
+
+def _overlap(one: PortForward, other: PortForward) -> bool:
+    if (one.host_port, one.protocol) != (other.host_port, other.protocol):
+        return False
+    return one.host_ip == other.host_ip or "0.0.0.0" in (one.host_ip, other.host_ip)
+
+
+def describe_port(port: PortLike) -> str:
+    """As on the command line: `127.0.0.1:8080:80/udp`."""
+    address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
+    host = f"{address}:{port.host_port or ''}" if address else str(port.host_port or "")
+    return f"{host + ':' if host else ''}{port.container_port}{'' if port.protocol == 'tcp' else '/' + port.protocol}"
