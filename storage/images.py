@@ -1,0 +1,449 @@
+"""Images: names, digests and layers of what is stored; the look-up that every `run` makes.
+
+Weight: `_sqlite3`, `storage.reference`, `rootless.values`.  `add` and everything below `ImageStore` need no mapped
+ids: they touch the database only; files go when `storage.gc` collects what no row names any more.
+"""
+
+from __future__ import annotations
+
+import time
+
+from rootless.errors import Error, NotFound
+from rootless.values import Value
+from storage import reference
+from storage.database import ConstraintError, Database
+from storage.digest import is_digest, is_hex
+from storage.rfc3339 import parse_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from storage.imageconfig import ImageConfig
+    from storage.manifest import Manifest
+
+    # The full names that a short one may have here, each with a tag or digest, in the order to look.
+    ShortNames = Callable[[str], Sequence[reference.Reference]]
+
+# How the exit status of `rmi` tells its failures apart (podman-rmi(1), Exit Status).
+EXIT_NO_SUCH_IMAGE = 1
+EXIT_IMAGE_IN_USE = 2
+
+
+class ImageForRun(Value):
+    """What a container is made from.
+
+    names: as listed, oldest first; config: the configuration's JSON (`storage.imageconfig.parse_config` reads
+    it); lower: the layers' directories, topmost first; root: the directory whose mode and owner the container's
+    root has, so its own upper directory must have them ("": root:root 0755).
+    """
+
+    id: str  # 64 hex digits
+    manifest_digest: str
+    names: tuple[str, ...]
+    config: str
+    lower: tuple[str, ...]
+    root: str = ""
+    name: str = ""  # the stored name that the given one meant; "" where it was an id
+
+
+class ImageRow(Value):
+    """One line of `images`."""
+
+    id: str
+    manifest_digest: str
+    manifest_type: str
+    names: tuple[str, ...]  # "docker.io/library/alpine:latest", "…@sha256:…"
+    digests: tuple[str, ...]  # every manifest and index digest it is known under
+    created_ns: int
+    added_ns: int
+    size: int  # bytes of the uncompressed layers
+    architecture: str
+    os: str
+    variant: str = ""
+    squashed: bool = False  # owners could not be kept: unpacked with a single mapped id
+    containers: int = 0  # how many use it
+
+
+class HistoryRow(Value):
+    """One step of `history`, newest first.  `id` "" where the step has no image of its own here."""
+
+    id: str
+    created: str  # RFC 3339
+    created_by: str
+    size: int
+    comment: str
+    tags: tuple[str, ...] = ()
+
+
+class Removed(Value):
+    """What `rmi` did: names taken away, and the id where the image itself went."""
+
+    untagged: tuple[str, ...] = ()
+    deleted: str = ""
+
+
+class ImageInUseError(Error):
+    """The image has containers; `containers` are their ids."""
+
+    def __init__(self, text: str, containers: tuple[str, ...]) -> None:
+        super().__init__(
+            f"image {text} is in use by container {', '.join(c[:12] for c in containers)}",
+            hint="remove the container first, or use --force to remove both",
+            exit_code=EXIT_IMAGE_IN_USE,
+        )
+        self.containers = containers
+
+
+# --- finding an image ----------------------------------------------------------------------------
+
+
+def _without_configuration(text: str) -> Sequence[reference.Reference]:
+    places = ("localhost", reference.DOCKER_HUB)
+    return [reference.with_registry(place, text).with_default_tag() for place in places]
+
+
+# What short names mean where the caller does not say.  The engine puts in what registries.conf says
+# (`storage.registries_conf.local_candidates`), which is read only when a short name is looked up.
+short_names: ShortNames = _without_configuration
+
+
+def find(db: Database, text: str, names: ShortNames | None = None) -> tuple[str, str] | None:
+    """(image id, the stored name that `text` meant or "") of a local image; None where there is none.
+
+    text: a name, `NAME@DIGEST`, an id or an unambiguous beginning of one (with or without "sha256:").
+    A short name means what `names` (else `short_names`) says, then an id, then any stored name that ends in /NAME.
+    Raises InvalidReferenceError where it can be neither name nor id.
+    """
+    if text.startswith("sha256:") and is_hex(text[7:71], max(len(text) - 7, 1)):
+        found = _by_id(db, text[7:], text)
+        return (found, "") if found else None
+    try:
+        short = reference.is_short(text)
+    except reference.InvalidReferenceError:
+        if is_hex(text) and (found := _by_id(db, text, text)):
+            return found, ""
+        if is_hex(text):
+            return None
+        raise
+    candidates = (names or short_names)(text) if short else [reference.parse(text).with_default_tag()]
+    digest = candidates[0].digest
+    if digest:
+        return _by_digest(db, [c.name for c in candidates], digest, short and reference.split_short(text)[0])
+    full = [str(c) for c in candidates]
+    rows = db.query(f"SELECT name, image_id FROM image_names WHERE name IN ({_marks(full)})", full)
+    if rows:
+        by_name = dict(rows)
+        name = next(n for n in full if n in by_name)
+        return by_name[name], name
+    if is_hex(text, len(text)) and (found := _by_id(db, text, text)):
+        return found, ""
+    return _by_ending(db, text) if short else None
+
+
+def _by_id(db: Database, digits: str, text: str) -> str:
+    if len(digits) == 64:
+        row = db.one("SELECT id FROM images WHERE id = ?", (digits,))
+        return row[0] if row else ""
+    # A range over the index: LIKE and GLOB would read the whole table.
+    rows = db.query("SELECT id FROM images WHERE id >= ? AND id < ? LIMIT 2", (digits, digits + "g"))
+    if len(rows) > 1:
+        raise Error(f"image id {text} is ambiguous: more than one image begins so", hint="give more digits")
+    return rows[0][0] if rows else ""
+
+
+def _by_digest(db: Database, repositories: list[str], digest: str, ending: str | bool) -> tuple[str, str] | None:
+    rows = db.query(
+        "SELECT n.name, n.image_id FROM image_digests d JOIN image_names n USING (image_id) WHERE d.digest = ?"
+        " ORDER BY n.added_ns",
+        (digest,),
+    )
+    for repository in repositories:
+        for name, image_id in rows:
+            if _repository(name) == repository:
+                return image_id, name
+    for name, image_id in rows if ending else ():
+        if _repository(name).endswith(f"/{ending}"):
+            return image_id, name
+    return None
+
+
+def _by_ending(db: Database, text: str) -> tuple[str, str] | None:
+    name, tag, _ = reference.split_short(text)
+    ending = f"/{name}:{tag or reference.DEFAULT_TAG}"
+    row = db.one(
+        "SELECT image_id, name FROM image_names WHERE substr(name, -?) = ? ORDER BY added_ns DESC LIMIT 1",
+        (len(ending), ending),
+    )
+    return (row[0], row[1]) if row else None
+
+
+def _repository(name: str) -> str:
+    """The part of a stored name before its tag or digest."""
+    name = name.partition("@")[0]
+    return name[: name.rindex(":")] if ":" in name[name.rfind("/") :] else name
+
+
+def _marks(items: Sequence[object]) -> str:
+    return ",".join("?" * len(items))
+
+
+def resolve(db: Database, text: str) -> tuple[str, str]:
+    """As `find`, raising NotFound."""
+    found = find(db, text)
+    if found is None:
+        raise NotFound(f"{text}: image not known")
+    return found
+
+
+def lookup_for_run(db: Database, text: str) -> ImageForRun | None:
+    """The image that `text` names, with all that a container needs of it; None where it is not stored."""
+    found = find(db, text)
+    if found is None:
+        return None
+    image_id, name = found
+    row = db.one("SELECT manifest_digest, config FROM images WHERE id = ?", (image_id,))
+    if row is None:
+        return None  # removed between the two queries
+    lower, root = layer_directories(db, image_id)
+    names = db.query("SELECT name FROM image_names WHERE image_id = ? ORDER BY added_ns, name", (image_id,))
+    return ImageForRun(
+        id=image_id,
+        manifest_digest=row[0],
+        names=tuple(n for (n,) in names),
+        config=row[1],
+        lower=lower,
+        root=root,
+        name=name,
+    )
+
+
+def layer_directories(db: Database, image_id: str) -> tuple[tuple[str, ...], str]:
+    """An image's layer directories, topmost first, and the one that says what its root is like ("": none does)."""
+    lower: list[str] = []
+    root = ""
+    for directory, explicit, opaque in db.query(
+        "SELECT l.directory, l.root_explicit, l.root_opaque FROM image_layers i JOIN layers l ON l.key = i.layer_key"
+        " WHERE i.image_id = ? ORDER BY i.position DESC",
+        (image_id,),
+    ):
+        lower.append(db.paths.layer(directory))
+        root = root or (lower[-1] if explicit else "")
+        if opaque:
+            break  # overlayfs ignores the mark on a lower layer's root
+    return tuple(lower), root
+
+
+# --- changing what is stored ---------------------------------------------------------------------
+
+
+def local_name(text: str) -> str:
+    """The full name that `tag`, `load` or `import` stores: a short name belongs to localhost.  Raises
+    InvalidReferenceError, also where a digest is given."""
+    short = reference.is_short(text)
+    ref = reference.with_registry("localhost", text) if short else reference.parse(text)
+    if ref.digest:
+        raise reference.InvalidReferenceError(f"{text}: a name to store may not have a digest")
+    return str(ref.with_default_tag())
+
+
+class ImageStore:
+    """The images of one store."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def add(
+        self,
+        config: bytes,
+        manifest: Manifest,
+        layer_keys: Sequence[str],
+        *,
+        names: Sequence[str] = (),
+        index: tuple[str, str] | None = None,
+        squashed: bool = False,
+    ) -> str:
+        """Record an image whose layers and blobs are stored and synced; returns its id.
+
+        config: the configuration's bytes, whose digest `manifest.config` was checked to be; layer_keys: the base
+        first; names: full ones, which move here from any other image; index: (digest, media type) of the index
+        that the manifest was found in.  One transaction: the image is there with everything or not at all.
+        Raises ConstraintError where a layer has been collected meanwhile.
+        """
+        from storage.imageconfig import parse_config  # `run` of a stored image parses its own
+
+        parsed = parse_config(config)
+        image_id = manifest.image_id
+        now = time.time_ns()
+        blobs = {manifest.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+        digests = {(manifest.digest, manifest.media_type)}
+        if index is not None:
+            blobs.add(index[0])
+            digests.add(index)
+        db = self.db
+        with db.transaction():
+            sizes = db.query(f"SELECT key, size FROM layers WHERE key IN ({_marks(layer_keys)})", layer_keys)
+            size_of = dict(sizes)
+            missing = [key for key in layer_keys if key not in size_of]
+            if missing:
+                raise ConstraintError(f"layer {missing[0]} is not stored")
+            db.execute(
+                "INSERT INTO images (id, manifest_digest, manifest_type, created_ns, added_ns, size, architecture, os,"
+                " variant, squashed, config) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
+                " manifest_digest = excluded.manifest_digest, manifest_type = excluded.manifest_type",
+                (
+                    image_id, manifest.digest, manifest.media_type, parse_ns(parsed.created), now,
+                    sum(size_of[key] for key in layer_keys), parsed.platform.architecture, parsed.platform.os,
+                    parsed.platform.variant, int(squashed), config.decode("utf-8"),
+                ),
+            )  # fmt: skip
+            # An image that is stored already keeps its directories: running containers are mounted on them.
+            if db.one("SELECT 1 FROM image_layers WHERE image_id = ? LIMIT 1", (image_id,)) is None:
+                db.execute_many(
+                    "INSERT INTO image_layers VALUES (?,?,?)",
+                    [(image_id, position, key) for position, key in enumerate(layer_keys)],
+                )
+            db.execute_many("INSERT OR IGNORE INTO image_digests VALUES (?,?,?)", [(image_id, *d) for d in digests])
+            db.execute_many("INSERT OR IGNORE INTO image_blobs VALUES (?,?)", [(image_id, b) for b in blobs])
+            self._name(image_id, names, now)
+        return image_id
+
+    def _name(self, image_id: str, names: Sequence[str], now: int) -> None:
+        self.db.execute_many(
+            "INSERT INTO image_names VALUES (?,?,?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id,"
+            " added_ns = excluded.added_ns WHERE image_id <> excluded.image_id",
+            [(name, image_id, now + position) for position, name in enumerate(names)],
+        )
+
+    def tag(self, text: str, names: Sequence[str]) -> None:
+        """Give an image further names (short ones belong to localhost), taking them from other images."""
+        full = [local_name(name) for name in names]
+        with self.db.transaction():
+            image_id, _ = resolve(self.db, text)
+            self._name(image_id, full, time.time_ns())
+
+    def untag(self, text: str, names: Sequence[str] = ()) -> None:
+        """Take names away, all where none is given; the image stays."""
+        with self.db.transaction():
+            image_id, _ = resolve(self.db, text)
+            if not names:
+                self.db.execute("DELETE FROM image_names WHERE image_id = ?", (image_id,))
+            for name in names:
+                found, stored = resolve(self.db, name)
+                if found != image_id or not stored:
+                    raise NotFound(f"{name}: tag not known")
+                self.db.execute("DELETE FROM image_names WHERE name = ?", (stored,))
+
+    def exists(self, text: str) -> bool:
+        """Whether `text` names a stored image."""
+        try:
+            return find(self.db, text) is not None
+        except reference.InvalidReferenceError:
+            return False
+
+    def users(self, image_id: str) -> tuple[str, ...]:
+        """The ids of the containers that were made from an image."""
+        rows = self.db.query("SELECT id FROM containers WHERE image_id = ? ORDER BY created_ns", (image_id,))
+        return tuple(r for (r,) in rows)
+
+    def remove(self, text: str, force: bool = False) -> Removed:
+        """`rmi`: by one of several names only untags; by the last name or the id removes the image.
+
+        Raises NotFound (exit status 1), ImageInUseError (2): with --force the caller removes the containers that it
+        names and calls again.  Works on a full disk.  The files go with `storage.gc.collect`.
+        """
+        return self.db.write(lambda: self._remove(text, force), frees_space=True)
+
+    def _remove(self, text: str, force: bool) -> Removed:
+        found = find(self.db, text)
+        if found is None:
+            raise NotFound(f"{text}: image not known", exit_code=EXIT_NO_SUCH_IMAGE)
+        image_id, name = found
+        rows = self.db.query("SELECT name FROM image_names WHERE image_id = ? ORDER BY added_ns, name", (image_id,))
+        names = tuple(n for (n,) in rows)
+        if "@" in text and "@" not in name:
+            name = ""  # by the manifest's digest: that means the image, as its id does
+        if name and len(names) > 1:
+            self.db.execute("DELETE FROM image_names WHERE name = ?", (name,))
+            return Removed(untagged=(name,))
+        if not name and len(names) > 1 and not force:
+            raise Error(
+                f"image {text} has more than one name ({', '.join(names)})",
+                hint="remove it by name, or use --force",
+                exit_code=EXIT_IMAGE_IN_USE,
+            )
+        if containers := self.users(image_id):
+            raise ImageInUseError(text, containers)
+        self.db.execute("DELETE FROM images WHERE id = ?", (image_id,))
+        return Removed(untagged=names, deleted=image_id)
+
+    def list(self, image_id: str = "") -> tuple[ImageRow, ...]:
+        """All images, newest first, or the one with this full id."""
+        db = self.db
+        where, args = ("WHERE id = ?", (image_id,)) if image_id else ("", ())
+        by_image = where.replace("id", "image_id")
+        names: dict[str, list[str]] = {}
+        for owner, name in db.query(f"SELECT image_id, name FROM image_names {by_image} ORDER BY added_ns, name", args):
+            names.setdefault(owner, []).append(name)
+        digests: dict[str, list[str]] = {}
+        for owner, digest in db.query(f"SELECT image_id, digest FROM image_digests {by_image}", args):
+            digests.setdefault(owner, []).append(digest)
+        containers = dict(
+            db.query(f"SELECT image_id, count(*) FROM containers {by_image} GROUP BY image_id", args)
+        )  # an image is never used without being counted: the reference is checked by the database
+        rows = db.query(
+            "SELECT id, manifest_digest, manifest_type, created_ns, added_ns, size, architecture, os, variant, squashed"
+            f" FROM images {where} ORDER BY created_ns DESC, id",
+            args,
+        )
+        return tuple(
+            ImageRow(
+                id=r[0], manifest_digest=r[1], manifest_type=r[2], names=tuple(names.get(r[0], ())),
+                digests=tuple(digests.get(r[0], ())), created_ns=r[3], added_ns=r[4], size=r[5], architecture=r[6],
+                os=r[7], variant=r[8], squashed=bool(r[9]), containers=containers.get(r[0], 0),
+            )
+            for r in rows
+        )  # fmt: skip
+
+    def config_text(self, image_id: str) -> str:
+        """The configuration's JSON, byte for byte as its digest was taken.  Raises NotFound."""
+        row = self.db.one("SELECT config FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise NotFound(f"{image_id}: image not known")
+        return str(row[0])
+
+    def config(self, image_id: str) -> ImageConfig:
+        """The configuration, read.  Raises NotFound."""
+        from storage.imageconfig import parse_config
+
+        return parse_config(self.config_text(image_id).encode())
+
+    def history(self, text: str) -> tuple[HistoryRow, ...]:
+        """The steps that made an image, newest first, each with the size of its layer."""
+        image_id, _ = resolve(self.db, text)
+        sizes = self.db.query(
+            "SELECT l.size FROM image_layers i JOIN layers l ON l.key = i.layer_key WHERE i.image_id = ?"
+            " ORDER BY i.position",
+            (image_id,),
+        )
+        remaining = [size for (size,) in sizes]
+        rows = []
+        for step in self.config(image_id).history:
+            size = 0 if step.empty_layer or not remaining else remaining.pop(0)
+            rows.append(
+                HistoryRow(id="", created=step.created, created_by=step.created_by, size=size, comment=step.comment)
+            )
+        if rows:
+            rows[-1] = rows[-1].replace(id=image_id, tags=self.list(image_id)[0].names)
+        return tuple(reversed(rows))
+
+    def digest_of(self, text: str) -> str:
+        """The digest of the manifest that `text` names: the one given, or the image's own.  Raises NotFound."""
+        image_id, _ = resolve(self.db, text)
+        given = text.partition("@")[2]
+        if is_digest(given):
+            return given
+        row = self.db.one("SELECT manifest_digest FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise NotFound(f"{text}: image not known")
+        return str(row[0])
