@@ -1,0 +1,1 @@
+"""The command line (cli) and the engine: requests, plans, state, lifecycle."""

@@ -1,0 +1,37 @@
+"""Commands of Podman's that do not exist here, with the reason.  Weight: nothing; read when a command is unknown."""
+
+from __future__ import annotations
+
+from pyctl.cli.table import NOT_YET
+
+_MACHINE = "pyctl runs on Linux directly and needs no virtual machine"
+_REMOTE = "there is no service to connect to: pyctl acts in this process, on this machine"
+
+COMMANDS: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            *("artifact", "auto-update", "build", "commit", "compose", "cp", "diff", "events", "export", "generate"),
+            *("healthcheck", "init", "kube", "mount", "network", "play"),
+            *("pod", "rename", "secret", "unmount", "umount"),
+            *("builder", "buildx", "container checkpoint", "container clone", "container commit", "container cp"),
+            *("container diff", "container export", "container init", "container mount"),
+            *("container rename", "container restore", "container runlabel"),
+            *("container unmount", "container umount", "image build"),
+            *("image diff", "image mount", "image sign", "image trust"),
+            *("image unmount", "image umount", "volume export", "volume import", "volume mount", "volume reload"),
+            *("manifest add", "manifest annotate", "manifest create", "manifest exists", "manifest push"),
+            *("manifest remove", "manifest rm"),
+            *("volume unmount", "system events", "system reset"),
+        ),
+        NOT_YET,
+    ),
+    "machine": _MACHINE,
+    "farm": _REMOTE,
+    "context": _REMOTE,
+    "image scp": "use pyctl save and pyctl load over ssh",
+    "system connection": _REMOTE,
+    "system context": _REMOTE,
+    "system service": NOT_YET,
+    "system migrate": "there is nothing to migrate: no state depends on a running process",
+    "system renumber": "there are no lock numbers",
+}

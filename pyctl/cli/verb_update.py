@@ -1,0 +1,46 @@
+"""`update`, `pause`, `unpause`.  Weight: `pyctl.engine.adjusting`."""
+
+from __future__ import annotations
+
+import sys
+
+from pyctl.cli import select
+from pyctl.engine import adjusting, state
+from pyctl.engine.engine import Engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyctl.cli.parser import Parsed
+    from pyctl.engine.state import ContainerRecord
+
+
+def pause(parsed: Parsed) -> int:
+    """Freeze containers; prints what each was called."""
+    return _each(parsed, freeze=True)
+
+
+def unpause(parsed: Parsed) -> int:
+    """Thaw containers."""
+    return _each(parsed, freeze=False)
+
+
+def _each(parsed: Parsed, freeze: bool) -> int:
+    from pyctl.cli.verb_lifecycle import for_each
+
+    engine = Engine(parsed.globals)
+    chosen = select.choose(engine, parsed, every=lambda r: r.running if freeze else r.paused)
+
+    def act(record: ContainerRecord) -> None:
+        adjusting.pause(engine, record, freeze)
+        sys.stdout.write(f"{chosen.named(record)}\n")
+
+    return for_each(chosen.records, act) or chosen.failures
+
+
+def update(parsed: Parsed) -> int:
+    """Change limits; prints the id."""
+    engine = Engine(parsed.globals)
+    record = state.get(engine.db, parsed.args[0])
+    adjusting.update(engine, record, parsed.options)
+    sys.stdout.write(f"{record.id}\n")
+    return 0

@@ -1,0 +1,1 @@
+"""Requests, plans and the life of containers."""

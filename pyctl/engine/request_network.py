@@ -1,0 +1,241 @@
+"""The network of a container: --network, ports, names.
+
+Weight: `pyctl.engine.model`, `network.address`; `network.hosts` and `network.slirp` where their options are given.
+"""
+
+from __future__ import annotations
+
+import os
+
+from network.address import is_ipv4, is_ipv6
+from pyctl.engine.model import Network, Port
+from pyctl.engine.request_facts import refused
+from pyctl.engine.request_text import absolute, is_name, is_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyctl.engine.request_facts import ImageChoice, Lookups, Options, RequestFacts
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+_SHARED = ("host", "container", "ns")  # modes in which the container has no network of its own
+_NO_PORTS = ("host", "container", "ns", "none")
+
+
+def container_network(
+    options: Options, image: ImageChoice, facts: RequestFacts, lookups: Lookups, warnings: list[str]
+) -> Network:
+    """All network settings; what cannot hold with the mode is refused, or (ports) warned about as Podman does."""
+    network = _mode(options, facts, lookups)
+    mode = network.mode
+    ports = published(options.get("publish") or ())
+    exposed = exposed_ports(options.get("expose") or (), image)
+    if options.get("publish_all"):
+        taken = {(p.container_port, p.protocol) for p in ports}
+        wanted = [_split_exposed(e) for e in exposed]
+        ports += tuple(Port(container_port=n, protocol=p) for n, p in wanted if (n, p) not in taken)
+    if ports and mode in _NO_PORTS:
+        shown = mode if mode in ("host", "none") else f"{mode}:…"
+        warnings.append(f"--publish has no effect with --network={shown}: published ports are left out")
+        ports = ()
+    no_hosts = bool(options.get("no_hosts")) or (facts.defaults.no_hosts and not options.given("no_hosts"))
+    dns, no_resolv = _dns(options, facts, mode)
+    return network.replace(
+        ports=ports,
+        exposed=exposed,
+        dns=dns,
+        dns_search=_words(options, "dns_search", facts.defaults.dns_searches),
+        dns_option=_words(options, "dns_option", facts.defaults.dns_options),
+        add_hosts=_add_hosts(options, mode, no_hosts),
+        no_hosts=no_hosts,
+        no_hostname=bool(options.get("no_hostname")),
+        hosts_file=_hosts_file(options, facts),
+        no_resolv=no_resolv,
+    )
+
+
+# --- --network -----------------------------------------------------------------------------------
+
+
+def _mode(options: Options, facts: RequestFacts, lookups: Lookups) -> Network:
+    given = [m for m in options.get("network") or () if m]
+    if len(given) > 1:
+        raise_multiple(given)
+    return network_mode(given[0] if given else facts.defaults.netns or "private", lookups)
+
+
+def raise_multiple(given: list[str]) -> None:
+    """More than one network needs bridges."""
+    for word in given:
+        mode = word.partition(":")[0]
+        if mode in ("host", "none", "private", "slirp4netns", "pasta", "container", "ns"):
+            raise refused("--network", word, "cannot be combined with other networks")
+    raise refused("--network", given[1], "user-defined networks are not built yet")
+
+
+def network_mode(word: str, lookups: Lookups) -> Network:
+    """`none`, `host`, `private`, `slirp4netns[:opt,opt]`, `container:NAME`, `ns:PATH`."""
+    mode, colon, rest = word.partition(":")
+    if mode in ("none", "host", "private"):
+        if colon:
+            raise refused("--network", word, f"{mode} takes no options")
+        return Network(mode="slirp4netns" if mode == "private" else mode)
+    if mode == "slirp4netns":
+        words = tuple(w for w in rest.split(",") if w)
+        if words:
+            from network.slirp import slirp_options  # its grammar is that module's
+
+            slirp_options(words)
+        return Network(mode=mode, options=words)
+    if mode == "container":
+        if not rest:
+            raise refused("--network", word, "needs a container: container:NAME")
+        return Network(mode=mode, target=lookups.container_id(rest))
+    if mode == "ns":
+        return Network(mode=mode, target=namespace_path("--network", word, rest))
+    if mode == "pasta":
+        raise refused("--network", word, "pasta is not built yet", hint="slirp4netns, the default, does the same")
+    if mode == "bridge" or is_name(mode):
+        hint = "use slirp4netns (the default), none, host, container:NAME or ns:PATH"
+        raise refused("--network", word, "user-defined networks are not built yet", hint=hint)
+    raise refused("--network", word, "must be slirp4netns[:options], none, host, container:NAME or ns:PATH")
+
+
+def namespace_path(option: str, word: str, path: str) -> str:
+    """The absolute path of a namespace that exists."""
+    if not path.startswith("/"):
+        raise refused(option, word, "needs an absolute path: ns:/proc/PID/ns/…")
+    if not os.path.exists(path):
+        raise refused(option, word, f"{path} does not exist")
+    return path
+
+
+# --- ports -----------------------------------------------------------------------------------------
+
+
+def published(words: tuple[str, ...]) -> tuple[Port, ...]:
+    """--publish: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`, with ranges expanded and exact repetitions left out."""
+    ports: dict[Port, None] = {}
+    for word in words:
+        if word:
+            ports.update(dict.fromkeys(publish_option(word)))
+    return tuple(ports)
+
+
+def publish_option(word: str) -> list[Port]:
+    """One --publish value.  host_port 0: a free one is to be chosen."""
+    body, slash, protocol = word.partition("/")
+    protocol = protocol.lower() if slash else "tcp"
+    if protocol not in PROTOCOLS:
+        raise refused("--publish", word, f"protocol {protocol!r} must be tcp, udp or sctp")
+    head, _, container_part = body.rpartition(":")
+    address, host_part = "", ""
+    if head.startswith("["):
+        address, bracket, rest = head[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or not is_ipv6(address):
+            raise refused("--publish", word, "an IPv6 address must stand in brackets: [::1]:8080:80")
+        host_part = rest[1:]
+    elif ":" in head:
+        address, _, host_part = head.rpartition(":")
+        if ":" in address:
+            raise refused("--publish", word, "must be [[IP:]HOST:]CONTAINER[/PROTOCOL], an IPv6 address in brackets")
+        if not is_ipv4(address):
+            raise refused(
+                "--publish", word, f"{address!r} is no IP address", hint="names are not looked up: give the address"
+            )
+    else:
+        host_part = head
+    inside = _range("--publish", word, container_part)
+    outside = _range("--publish", word, host_part) if host_part else None
+    if outside and len(outside) != len(inside):
+        raise refused(
+            "--publish", word, f"{len(outside)} ports of the host cannot stand for {len(inside)} of the container"
+        )
+    return [
+        Port(container_port=port, host_port=outside[i] if outside else 0, protocol=protocol, host_ip=address)
+        for i, port in enumerate(inside)
+    ]
+
+
+def _range(option: str, word: str, text: str) -> range:
+    first, dash, last = text.partition("-")
+    last = last if dash else first
+    if not is_number(first) or not is_number(last) or not 1 <= int(first) <= 65535 or not 1 <= int(last) <= 65535:
+        raise refused(option, word, f"{text!r} is no port from 1 to 65535, nor a range of them")
+    if int(last) < int(first):
+        raise refused(option, word, f"the range {text} ends before it begins")
+    return range(int(first), int(last) + 1)
+
+
+def exposed_ports(words: tuple[str, ...], image: ImageChoice) -> tuple[str, ...]:
+    """The image's EXPOSE and --expose as "80/tcp", ranges expanded, each once, by number."""
+    found: set[tuple[int, str]] = set()
+    config = image.config
+    for option, given in (("--expose", words), ("the image's port", config.exposed_ports if config else ())):
+        for word in given:
+            numbers, slash, protocol = word.partition("/")
+            protocol = protocol.lower() if slash else "tcp"
+            if protocol not in PROTOCOLS:
+                raise refused(option, word, f"protocol {protocol!r} must be tcp, udp or sctp")
+            found.update((n, protocol) for n in _range(option, word, numbers))
+    return tuple(f"{number}/{protocol}" for number, protocol in sorted(found))
+
+
+def _split_exposed(word: str) -> tuple[int, str]:
+    number, _, protocol = word.partition("/")
+    return int(number), protocol
+
+
+# --- names -----------------------------------------------------------------------------------------
+
+
+def _dns(options: Options, facts: RequestFacts, mode: str) -> tuple[tuple[str, ...], bool]:
+    """(name servers, leave the image's resolv.conf)."""
+    given = tuple(s for s in options.get("dns") or () if s)
+    if given and mode in ("none", "container"):
+        raise refused("--dns", ",".join(given), f"cannot be combined with --network={mode}")
+    if "none" in given:
+        if len(given) > 1:
+            raise refused("--dns", ",".join(given), "none cannot be combined with addresses")
+        return (), True
+    for server in given:
+        if not is_ipv4(server) and not is_ipv6(server):
+            raise refused("--dns", server, "must be an IP address, or none to leave the image's resolv.conf")
+    return given or (() if mode in ("none", "container") else facts.defaults.dns_servers), False
+
+
+def _words(options: Options, field: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    option = "--" + field.replace("_", "-")
+    given = tuple(w for w in options.get(field) or () if w)
+    for word in given:
+        if any(c.isspace() or not c.isprintable() for c in word):
+            raise refused(option, word, "must be one word")
+    if "." in given and len(given) > 1 and field == "dns_search":
+        raise refused(option, ",".join(given), "a lone . (no search domains) cannot be combined with others")
+    return given or default
+
+
+def _add_hosts(options: Options, mode: str, no_hosts: bool) -> tuple[str, ...]:
+    given: tuple[str, ...] = tuple(options.get("add_host") or ())
+    if not given:
+        return ()
+    from network.hosts import parse_add_host  # its grammar is that module's
+
+    for word in given:
+        parse_add_host(word)
+    if no_hosts:
+        raise refused("--add-host", given[0], "cannot be combined with --no-hosts")
+    if mode == "container":
+        raise refused(
+            "--add-host", given[0], "cannot be combined with --network=container", hint="give it to that container"
+        )
+    return given
+
+
+def _hosts_file(options: Options, facts: RequestFacts) -> str:
+    given: str = options.get("hosts_file") or facts.defaults.base_hosts_file
+    if given in ("", "image", "none"):
+        return given
+    path = absolute(given, facts.cwd)
+    if not os.path.isfile(path):
+        raise refused("--hosts-file", given, "no such file", hint="or: image, none")
+    return path
