@@ -1,0 +1,124 @@
+"""Restart policies and health checks: the supervisor's own work, with no timer of the host."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.engine import IS_PODMAN, Engine
+from tests.support.waiting import wait_until
+
+
+def restarts(engine: Engine) -> int:
+    return int(engine.inspect("c")["RestartCount"])
+
+
+def test_no_restart_by_default(engine: Engine) -> None:
+    engine("run", "-d", "--name", "c", "busybox", "false")
+    engine("wait", "c")
+    assert (restarts(engine), engine.state("c")) == (0, "exited")
+
+
+def test_on_failure_ends_after_its_tries(engine: Engine) -> None:
+    engine("run", "-d", "--name", "c", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 3")
+    wait_until(lambda: engine.state("c") == "exited" and restarts(engine) == 2)
+    assert engine("logs", "c").out == "try\n" * 3
+    assert engine.inspect("c")["State"]["ExitCode"] == 3
+
+
+def test_on_failure_is_content_with_success(engine: Engine) -> None:
+    engine("run", "-d", "--name", "c", "--restart=on-failure", "busybox", "true")
+    engine("wait", "c")
+    assert restarts(engine) == 0
+
+
+def test_always_until_stopped(engine: Engine) -> None:
+    engine("run", "-d", "--name", "c", "--restart=always", "busybox", "sh", "-c", "echo go; sleep 0.2")
+    wait_until(lambda: restarts(engine) >= 2, 30)
+    engine("stop", "-t", "1", "c")
+    assert engine.state("c") == "exited"
+    count = restarts(engine)
+    engine("start", "c")
+    wait_until(lambda: restarts(engine) != count or engine.state("c") == "running")
+    engine("rm", "-f", "-t", "0", "c")
+
+
+def test_killed_from_inside_is_restarted(engine: Engine) -> None:
+    engine("run", "-d", "--name", "c", "--restart=unless-stopped", "busybox", "sleep", "1000")
+    engine("exec", "c", "kill", "-9", "1", status=None)
+    pid = engine.inspect("c")["State"]["Pid"]
+    engine("exec", "c", "sh", "-c", "echo $$ > /mark")
+    assert pid
+    engine("stop", "-t", "0", "c")
+
+
+@pytest.mark.parametrize("value", ["nosuch", "always:3", "on-failure:x", "on-failure:-1"])
+def test_bad_policies(engine: Engine, value: str) -> None:
+    engine("run", "--rm", f"--restart={value}", "busybox", "true", status=125)
+
+
+def test_restart_and_rm_exclude_each_other(engine: Engine) -> None:
+    engine("run", "--rm", "--restart=always", "busybox", "true", status=125)
+
+
+@pytest.mark.skipif(IS_PODMAN, reason="podman needs systemd for its timers")
+class TestHealth:
+    def status(self, engine: Engine) -> str:
+        return str(engine.inspect("c")["State"]["Health"]["Status"])
+
+    def test_becomes_healthy_and_unhealthy(self, engine: Engine) -> None:
+        check = ["--health-cmd", "test -e /ok", "--health-interval", "100ms", "--health-retries", "2"]
+        engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
+        wait_until(lambda: self.status(engine) == "unhealthy")
+        engine("exec", "c", "touch", "/ok")
+        wait_until(lambda: self.status(engine) == "healthy")
+        assert "(healthy)" in engine("ps", "--format", "{{.Status}}").line
+        engine("exec", "c", "rm", "/ok")
+        wait_until(lambda: self.status(engine) == "unhealthy")
+        health = engine.inspect("c")["State"]["Health"]
+        assert health["FailingStreak"] >= 2
+        assert health["Log"][-1]["ExitCode"] == 1
+
+    def test_failures_do_not_count_in_the_start_period(self, engine: Engine) -> None:
+        check = ["--health-cmd", "false", "--health-interval", "50ms", "--health-retries", "1"]
+        engine("run", "-d", "--name", "c", *check, "--health-start-period", "1h", "busybox", "sleep", "1000")
+        wait_until(lambda: len(engine.inspect("c")["State"]["Health"]["Log"]) >= 3)
+        assert self.status(engine) == "starting"
+
+    def test_slow_check_fails(self, engine: Engine) -> None:
+        check = ["--health-cmd", "sleep 4321", "--health-timeout", "300ms", "--health-interval", "100ms"]
+        engine("run", "-d", "--name", "c", *check, "--health-retries", "1", "busybox", "sleep", "1000")
+        wait_until(lambda: self.status(engine) == "unhealthy")
+        # Each one that was too slow has been ended: there is never more than the one that runs now.
+        wait_until(lambda: len(engine.inspect("c")["State"]["Health"]["Log"]) >= 3)
+        assert engine("exec", "c", "ps").out.count("sleep 4321") <= 2  # the shell's line and its child's
+
+    def test_on_failure_kill(self, engine: Engine) -> None:
+        check = ["--health-cmd", "false", "--health-interval", "100ms", "--health-retries", "1"]
+        engine("run", "-d", "--name", "c", *check, "--health-on-failure", "kill", "busybox", "sleep", "1000")
+        wait_until(lambda: engine.state("c") == "exited")
+
+    def test_output_is_kept(self, engine: Engine) -> None:
+        check = ["--health-cmd", "echo reason; exit 1", "--health-interval", "100ms"]
+        engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
+        wait_until(lambda: (engine.inspect("c")["State"]["Health"]["Log"] or [{}])[-1].get("Output") == "reason\n")
+
+    def test_no_healthcheck(self, engine: Engine) -> None:
+        engine("run", "-d", "--name", "c", "--no-healthcheck", "busybox", "sleep", "1000")
+        assert "health" not in engine("ps", "--format", "{{.Status}}").line
+
+    def test_checks_stop_with_the_container(self, engine: Engine) -> None:
+        check = ["--health-cmd", "true", "--health-interval", "50ms"]
+        engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
+        wait_until(lambda: self.status(engine) == "healthy")
+        start = time.monotonic()
+        engine("stop", "-t", "0", "c")
+        assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "option", ["--health-interval=x", "--health-retries=0", "--health-timeout=soon", "--health-on-failure=x"]
+)
+def test_bad_health_options(engine: Engine, option: str) -> None:
+    engine("run", "--rm", "--health-cmd", "true", option, "busybox", "true", status=125)
