@@ -9,6 +9,7 @@ to a temporary file first, because the member that describes the others often co
 from __future__ import annotations
 
 import os
+import select
 
 from rootless.errors import Error, NotFound, os_error_text
 from storage.blobs import no_room
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         size: int
 
         def read(self, size: int, /) -> bytes: ...
+        def cancel(self) -> None: ...
         def __enter__(self) -> Self: ...
         def __exit__(self, *error: object) -> None: ...
 
@@ -71,6 +73,9 @@ class FileReader:
         self._position += len(data)
         self._left -= len(data)
         return data
+
+    def cancel(self) -> None:
+        """Nothing to do: a file's `read` returns soon."""
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -242,11 +247,12 @@ def plain_file(paths: StorePaths, source: int, what: str) -> int:
     try:
         if seekable:
             os.lseek(source, 0, os.SEEK_SET)
-        reader = open_decompressed(DescriptorReader(source, what), what)
-        while data := reader.read(_CHUNK):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(target, view) :]
+        with DescriptorReader(source, what) as raw:
+            reader = open_decompressed(raw, what)
+            while data := reader.read(_CHUNK):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(target, view) :]
         os.lseek(target, 0, os.SEEK_SET)
     except OSError as error:
         os.close(target)
@@ -271,23 +277,47 @@ def _temporary(paths: StorePaths) -> int:
 class DescriptorReader:
     """A descriptor (file, pipe, socket) as a source from where it stands; does not own it."""
 
-    __slots__ = ("_fd", "_what", "size")
+    __slots__ = ("_cancelled", "_fd", "_what", "size")
 
     def __init__(self, fd: int, what: str) -> None:
         self._fd = fd
         self._what = what
         held = os.fstat(fd)
-        self.size = held.st_size if held.st_mode & 0o170000 == 0o100000 else 0
+        regular = held.st_mode & 0o170000 == 0o100000
+        self.size = held.st_size if regular else 0
+        # A thread that waits for a pipe's writer is woken by nothing else: no signal reaches it, and closing the
+        # descriptor would not end the read(2).
+        self._cancelled = -1 if regular else os.eventfd(0, os.EFD_CLOEXEC)
 
     def read(self, size: int, /) -> bytes:
-        """1 to `size` bytes, b"" at the end."""
+        """1 to `size` bytes, b"" at the end.  Raises Error, also after `cancel`."""
         try:
+            if self._cancelled >= 0:
+                self._wait()
             return os.read(self._fd, size)
         except OSError as error:
             raise Error(os_error_text(error, self._what)) from error
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._cancelled, select.POLLIN)
+        if any(fd == self._cancelled for fd, _ in poll.poll()):
+            raise Error(f"{self._what}: abandoned")
+
+    def cancel(self) -> None:
+        """End a `read` that waits in another thread, and all later ones."""
+        if self._cancelled >= 0:
+            os.eventfd_write(self._cancelled, 1)
+
+    def close(self) -> None:
+        """Give up what waiting needs; the descriptor stays open."""
+        if self._cancelled >= 0:
+            os.close(self._cancelled)
+            self._cancelled = -1
 
     def __enter__(self) -> DescriptorReader:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        pass
+        self.close()

@@ -102,6 +102,9 @@ class Importer:
             stream = ThreadedReader(_plain(head, writer, diff, compressed, what), what)
             try:
                 staging.unpack(stream, reader.size if compressed else 0)
+            except BaseException:
+                reader.cancel()  # the user gave up while the thread waits for a pipe
+                raise
             finally:
                 stream.close()
             actual = f"sha256:{diff.hexdigest()}"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
+import sys
+import tarfile
+import termios
+from typing import IO
 
 import pytest
 
@@ -108,16 +113,37 @@ def test_no_room_for_a_socket_path(fresh: Engine, busybox_tar: os.PathLike[str])
     fresh("rm", "-f", "-t", "0", "c", env=env)
 
 
+def unread(pipe: IO[bytes] | None) -> int:
+    """How many bytes of a pipe its reader has not taken yet (ioctl_pipe(2), FIONREAD)."""
+    assert pipe is not None
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_an_interrupted_import(fresh: Engine, by: signal.Signals) -> None:
     """The input stops half-way and the user gives up: no image, and the next one works."""
     process = fresh.spawn("import", "-", "half")
     assert process.stdin is not None
-    process.stdin.write(b"half/" + bytes(507))
+    member = tarfile.TarInfo("file")
+    member.size = 1 << 20
+    process.stdin.write(member.tobuf() + bytes(4096))
     process.stdin.flush()
-    wait_until(lambda: process.poll() is not None or (fresh.storage_root / "state.db").exists())
+    # Until it has taken all that there is, and waits for more in the middle of unpacking.
+    wait_until(lambda: process.poll() is not None or not unread(process.stdin))
     process.send_signal(by)
     assert process.wait(20) != 0
     assert fresh("images", "-q").out == ""
     leftovers = [p for p in fresh.storage_root.rglob("*") if "half" in p.name]
     assert not leftovers
+
+
+def test_an_import_that_cannot_become_good_does_not_wait(fresh: Engine) -> None:
+    """Told at once, though the other end of the pipe stays open."""
+    process = fresh.spawn("import", "-", "bad")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"no header of a tar archive".ljust(1024, b"."))
+    process.stdin.flush()
+    assert process.wait(30) == 125
+    assert b"standard input" in process.stderr.read()
+    assert fresh("images", "-q").out == ""
