@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
-from tests.support.engine import IS_PODMAN, Engine, runtime_entries
+from tests.support.engine import IS_PODMAN, TEMPORARY, Engine, runtime_entries
 from tests.support.processes import descendants, reap_orphans
 from tests.support.waiting import wait_until
 
 
 def own_mounts() -> set[str]:
-    """The mount points of this process's namespace."""
+    """The mount points of this process's namespace that could be an engine's: FUSE, or below a test's folders.
+
+    Others on the machine may mount what they like while a test runs.
+    """
+    found = set()
     with open("/proc/self/mountinfo") as file:
-        return {line.split()[4] for line in file}
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            point = fields.split()[4]
+            if rest.startswith("fuse") or point.startswith((f"{TEMPORARY}/pt-", f"{tempfile.gettempdir()}/pytest-")):
+                found.add(point)
+    return found
 
 
 def own_cgroups() -> set[str]:

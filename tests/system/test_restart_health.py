@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.support.engine import IS_PODMAN, Engine
@@ -67,6 +65,10 @@ class TestHealth:
     def status(self, engine: Engine) -> str:
         return str(engine.inspect("c")["State"]["Health"]["Status"])
 
+    def log(self, engine: Engine) -> list[dict[str, object]]:
+        """The checks so far: null in the JSON before the first one, as with Podman."""
+        return engine.inspect("c")["State"]["Health"]["Log"] or []
+
     def test_becomes_healthy_and_unhealthy(self, engine: Engine) -> None:
         check = ["--health-cmd", "test -e /ok", "--health-interval", "100ms", "--health-retries", "2"]
         engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
@@ -83,7 +85,7 @@ class TestHealth:
     def test_failures_do_not_count_in_the_start_period(self, engine: Engine) -> None:
         check = ["--health-cmd", "false", "--health-interval", "50ms", "--health-retries", "1"]
         engine("run", "-d", "--name", "c", *check, "--health-start-period", "1h", "busybox", "sleep", "1000")
-        wait_until(lambda: len(engine.inspect("c")["State"]["Health"]["Log"]) >= 3)
+        wait_until(lambda: len(self.log(engine)) >= 3)
         assert self.status(engine) == "starting"
 
     def test_slow_check_fails(self, engine: Engine) -> None:
@@ -91,7 +93,7 @@ class TestHealth:
         engine("run", "-d", "--name", "c", *check, "--health-retries", "1", "busybox", "sleep", "1000")
         wait_until(lambda: self.status(engine) == "unhealthy")
         # Each one that was too slow has been ended: there is never more than the one that runs now.
-        wait_until(lambda: len(engine.inspect("c")["State"]["Health"]["Log"]) >= 3)
+        wait_until(lambda: len(self.log(engine)) >= 3)
         assert engine("exec", "c", "ps").out.count("sleep 4321") <= 2  # the shell's line and its child's
 
     def test_on_failure_kill(self, engine: Engine) -> None:
@@ -102,7 +104,7 @@ class TestHealth:
     def test_output_is_kept(self, engine: Engine) -> None:
         check = ["--health-cmd", "echo reason; exit 1", "--health-interval", "100ms"]
         engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
-        wait_until(lambda: (engine.inspect("c")["State"]["Health"]["Log"] or [{}])[-1].get("Output") == "reason\n")
+        wait_until(lambda: (self.log(engine) or [{}])[-1].get("Output") == "reason\n")
 
     def test_no_healthcheck(self, engine: Engine) -> None:
         engine("run", "-d", "--name", "c", "--no-healthcheck", "busybox", "sleep", "1000")
@@ -112,9 +114,8 @@ class TestHealth:
         check = ["--health-cmd", "true", "--health-interval", "50ms"]
         engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
         wait_until(lambda: self.status(engine) == "healthy")
-        start = time.monotonic()
         engine("stop", "-t", "0", "c")
-        assert time.monotonic() - start < 5
+        assert engine.state("c") == "exited"
 
 
 @pytest.mark.parametrize(
