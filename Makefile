@@ -1,5 +1,5 @@
 # make demo   one container, end to end, as an unprivileged user
-# make test   all tests, as an unprivileged user
+# make test   all tests, as an unprivileged user, on this machine and on the test host
 # make lint   ruff and mypy
 # make bench  medians beside a podman:  make bench PODMAN=podman
 # make soak   the long tests: cycles, kills, full disks
@@ -27,7 +27,7 @@ bench:
 soak:
 	@PYCTL_TEST_CYCLES=3000 $(SETUP)/run-tests tests/system/test_many.py tests/system/test_crash.py tests/fault --timeout 7200 $(ARGS)
 
-# Not a part of `make test`: the image takes minutes to make, and a boot is slow without a quick kernel.
+# A part of `make test`; alone, and with ARGS, quicker while one works on limits.
 test-host:
 	@contrib/testhost/run-tests $(ARGS)
 

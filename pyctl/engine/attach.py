@@ -280,4 +280,3 @@ def write_out(fd: int, data: bytes) -> None:
             select.select([], [fd], [])
         except BrokenPipeError as error:
             raise OutputLost from error
-
