@@ -74,10 +74,14 @@ def _find_group(rows: list[list[str]], wanted: str) -> int:
     raise Error(f"group {wanted!r} is not in the container's /etc/group", exit_code=126)
 
 
-def add_missing(root_fd: int, user: ContainerUser, name: str, home: str) -> ContainerUser:
+def add_missing(
+    root_fd: int, user: ContainerUser, name: str, home: str, entry: str = "", group_entry: str = ""
+) -> ContainerUser:
     """Give a user without a line in passwd one, and its group one, as `whoami` and ssh want; the user with that home.
 
-    name: "" for the uid as the name.  An image without the files stays so; one that cannot be written, too.
+    name: "" for the uid as the name.  entry, group_entry: other lines, in which $USERNAME, $UID, $GID, $NAME, $HOME
+    and $GROUPNAME, $GID, $USERLIST stand for what is known here.  An image without the files stays so; one that
+    cannot be written, too.
     """
     rows = _read_lines(root_fd, "/etc/passwd")
     if not rows or user.name:
@@ -86,13 +90,23 @@ def add_missing(root_fd: int, user: ContainerUser, name: str, home: str) -> Cont
         name = str(user.uid)
     if ":" in home or not home.isprintable():
         home = "/"
-    if not _append(root_fd, "/etc/passwd", f"{name}:*:{user.uid}:{user.gid}:container user:{home}:/bin/sh"):
+    line = entry or "$USERNAME:*:$UID:$GID:$NAME:$HOME:/bin/sh"
+    known = {"USERNAME": name, "UID": user.uid, "GID": user.gid, "NAME": "container user", "HOME": home}
+    if not _append(root_fd, "/etc/passwd", _filled(line, known)):
         return user
     groups = _read_lines(root_fd, "/etc/group")
     if groups and not any(_field(row, 2) == user.gid for row in groups):
-        own = str(user.gid) if any(row[0] == name for row in groups) else name
-        _append(root_fd, "/etc/group", f"{own}:x:{user.gid}:")
+        own = str(user.gid) if name == str(user.uid) or any(row[0] == name for row in groups) else name
+        known = {"GROUPNAME": own, "GID": user.gid, "USERLIST": ""}
+        _append(root_fd, "/etc/group", _filled(group_entry or "$GROUPNAME:x:$GID:$USERLIST", known))
     return user.replace(name=name, home=home)
+
+
+def _filled(line: str, known: dict[str, object]) -> str:
+    """Longer names first: $USERNAME is not $USER."""
+    for name in sorted(known, key=len, reverse=True):
+        line = line.replace(f"${name}", str(known[name]))
+    return line
 
 
 def _append(root_fd: int, path: str, line: str) -> bool:

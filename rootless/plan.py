@@ -149,6 +149,8 @@ class LaunchPlan(Value):
     set_home: bool = True  # HOME was not given: take it from passwd
     passwd_name: str = ""  # of the line that a user without one gets in the root's /etc/passwd; "": its number
     passwd_home: str = ""  # its home; "": no line is added
+    passwd_entry: str = ""  # the lines to add in place of the usual ones, with $UID and the like in them
+    group_entry: str = ""
     files: dict[str, str] = {}  # name → content, written to <runtime_dir>/files before the runtime: /etc/hosts …
     copy_ups: tuple[CopyUp, ...] = ()
     make_dirs: tuple[str, ...] = ()  # made (0755, in the root, beneath only) before the runtime: the working directory

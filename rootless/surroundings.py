@@ -152,7 +152,9 @@ class Surroundings:
         try:
             user = passwd.look_up(root, plan.user, plan.group_add)
             if plan.passwd_home and not user.name:
-                user = passwd.add_missing(root, user, plan.passwd_name, plan.passwd_home)
+                user = passwd.add_missing(
+                    root, user, plan.passwd_name, plan.passwd_home, plan.passwd_entry, plan.group_entry
+                )
             self._check_workdir(root)
             for path in plan.make_dirs:
                 try:

@@ -44,7 +44,13 @@ def _everyday(attached: bool) -> tuple[Option | str, ...]:
         opt("preserve-fds", "", UINT, "Pass the file descriptors 3 … 3+N-1 into the container", metavar="N"),
         no("preserve-fd", "", UINTS, "use --preserve-fds"),
         no("rmi", "", BOOL),
-        no("passwd", "", BOOL),
+        opt(
+            "passwd",
+            "",
+            BOOL,
+            "Give a user whom the image does not know lines in /etc/passwd and /etc/group",
+            default=True,
+        ),
     )
     return (
         "Everyday",
@@ -191,7 +197,14 @@ def _files() -> tuple[Option | str, ...]:
         ),
         opt("shm-size", "", BYTES, "Size of /dev/shm", default=65536 * 1000, metavar=SIZE),
         opt("device", "", LIST, "Put a host device into the container", metavar="HOST[:TARGET[:rwm]]", complete="file"),
-        no("volumes-from", "", LIST),
+        opt(
+            "volumes-from",
+            "",
+            LIST,
+            "Take over the volumes and directories of another container, with its or these options: ro, rw, z",
+            metavar="CONTAINER[:OPTIONS]",
+            complete="container",
+        ),
         no("chrootdirs", "", LIST),
         no("gpus", "", CSV, "use --device for the nodes in /dev; CDI is not built yet"),
         no("secret", "", LIST, "there are no secrets yet"),
@@ -270,7 +283,14 @@ def _isolation() -> tuple[Option | str, ...]:
         opt("sysctl", "", CSV, "Set a kernel parameter of the container's namespaces", metavar="NAME=VALUE"),
         no("subuidname", "", STRING, "the ranges of another name cannot be mapped"),
         no("subgidname", "", STRING, "the ranges of another name cannot be mapped"),
-        no("personality", "", STRING),
+        opt(
+            "personality",
+            "",
+            STRING,
+            "What uname(2) tells the container, as LINUX32 (personality(2))",
+            metavar="DOMAIN",
+            choices=("LINUX", "LINUX32"),
+        ),
         opt(
             "seccomp-policy",
             "",
@@ -281,8 +301,20 @@ def _isolation() -> tuple[Option | str, ...]:
             refused="an image cannot choose its own profile here",
         ),
         opt("systemd", "", STRING, "", default="false", choices=("false",), refused="there is no systemd mode yet"),
-        no("group-entry", "", STRING),
-        no("passwd-entry", "", STRING),
+        opt(
+            "group-entry",
+            "",
+            STRING,
+            "The line that the user's group gets in /etc/group; $GROUPNAME, $GID and $USERLIST are filled in",
+            metavar="LINE",
+        ),
+        opt(
+            "passwd-entry",
+            "",
+            STRING,
+            "The line that the user gets in /etc/passwd; $USERNAME, $UID, $GID, $NAME and $HOME are filled in",
+            metavar="LINE",
+        ),
         no("hostuser", "", CSV),
     )
 

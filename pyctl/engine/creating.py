@@ -36,6 +36,10 @@ class Lookups:
         """Full id of a container.  Raises NotFound."""
         return state.get(self._engine.db, name).id
 
+    def mounts(self, name: str) -> tuple[Mount, ...]:
+        """What a container has mounted.  Raises NotFound."""
+        return state.get(self._engine.db, name).specification.mounts
+
     def taken_ids(self) -> tuple[IdRange, ...]:
         """Ranges of all containers of --userns=auto."""
         rows: list[IdRange] = []

@@ -133,7 +133,7 @@ def host_config(spec: ContainerSpec, facts: InspectFacts) -> dict[str, Any]:
         "AutoRemoveImage": False,
         "Annotations": recorded_annotations(spec) or None,
         "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumesFrom": list(spec.volumes_from) or None,
         "CapAdd": list(spec.security.cap_add),
         "CapDrop": list(spec.security.cap_drop),
         "Dns": list(spec.network.dns),

@@ -231,5 +231,10 @@ class ContainerSpec(Value):
     detach_keys: str = "ctrl-p,ctrl-q"
     preserve_fds: int = 0
     sdnotify: str = "container"
+    passwd: bool = True  # a user whom the image does not know gets lines in its passwd and group
+    passwd_entry: str = ""
+    group_entry: str = ""
+    personality: str = ""  # "LINUX32": personality(2)
+    volumes_from: tuple[str, ...] = ()  # as given, for inspect; what they brought is in `mounts`
     cidfile: str = ""
     pidfile: str = ""

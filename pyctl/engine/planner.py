@@ -57,6 +57,8 @@ def plan(engine: Engine, spec: ContainerSpec, *, attached: bool, restart_count: 
         set_home=not any(e.startswith("HOME=") for e in spec.env),
         passwd_name=_caller_name(engine, spec),
         passwd_home=_passwd_home(spec, rootfs),
+        passwd_entry=spec.passwd_entry,
+        group_entry=spec.group_entry,
         files=files,
         copy_ups=_copy_ups(engine, spec),
         make_dirs=(spec.workdir,) if spec.make_workdir else (),
@@ -151,7 +153,9 @@ def _caller_name(engine: Engine, spec: ContainerSpec) -> str:
 
 def _passwd_home(spec: ContainerSpec, rootfs: RootfsPlan) -> str:
     """The home of a user whom the image does not know: the caller's own where that is mounted, else where it starts."""
-    if not spec.user or rootfs.driver == "directory" or any(m.target == "/etc/passwd" for m in spec.mounts):
+    if not (spec.passwd and spec.user) or rootfs.driver == "directory":
+        return ""
+    if any(m.target == "/etc/passwd" for m in spec.mounts):
         return ""
     home = os.environ.get("HOME", "")
     if spec.userns.mode == "keep-id" and any(home == m.target or home.startswith(m.target + "/") for m in spec.mounts):

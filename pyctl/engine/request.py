@@ -75,7 +75,7 @@ def container_request(
         command_line=command_line,
         hostname=hostname,
         network=network,
-        mounts=_mounts(options, image, facts),
+        mounts=_mounts(options, image, facts, lookups),
         devices=_devices(options, facts),
         sysctls=_sysctls(options, facts, network.mode, modes["ipc"]),
         security=_security(options, facts),
@@ -86,6 +86,7 @@ def container_request(
         **_files(options, facts, modes["ipc"]),
         **_resources(options, facts),
         **_life(options, image, facts, modes["pid"]),
+        **_identity(options),
     )
     return Request(spec=spec, warnings=tuple(warnings))
 
@@ -183,16 +184,34 @@ def _life(options: Options, image: ImageChoice, facts: RequestFacts, pid: str) -
     }
 
 
+def _identity(options: Options) -> dict[str, Any]:
+    """Lines of the image's passwd and group, uname(2), and where volumes came from."""
+    found: dict[str, Any] = {}
+    for field in ("passwd_entry", "group_entry"):
+        line: str = options.get(field) or ""
+        if line and (not line.isprintable() or ":" not in line):
+            raise refused("--" + field.replace("_", "-"), line, "must be one line of fields, separated by colons")
+        found[field] = line
+    if options.given("passwd"):  # only `run` has it
+        found["passwd"] = bool(options.get("passwd"))
+    return {
+        **found,
+        "personality": options.get("personality") or "",
+        "volumes_from": tuple(options.get("volumes_from") or ()),
+    }
+
+
 # --- themes of their own modules, loaded where one of their options is given (0.3 ms each) ----------
 
 
-def _mounts(options: Options, image: ImageChoice, facts: RequestFacts) -> tuple[Mount, ...]:
+def _mounts(options: Options, image: ImageChoice, facts: RequestFacts, lookups: Lookups) -> tuple[Mount, ...]:
     own = image.config.volumes if image.config else ()
-    if not (own or facts.defaults.volumes or facts.defaults.mounts or _any(options, ("volume", "mount", "tmpfs"))):
+    given = _any(options, ("volume", "mount", "tmpfs", "volumes_from"))
+    if not (own or facts.defaults.volumes or facts.defaults.mounts or given):
         return ()
     from pyctl.engine.request_mounts import container_mounts
 
-    return container_mounts(options, image, facts)
+    return container_mounts(options, image, facts, lookups)
 
 
 def _security(options: Options, facts: RequestFacts) -> Security:

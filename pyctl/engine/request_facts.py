@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
-    from pyctl.engine.model import IdRange
+    from pyctl.engine.model import IdRange, Mount
     from storage.imageconfig import ImageConfig
 
     class Options(Protocol):
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
         def container_id(self, name: str) -> str:
             """The full id of a container by name, id or prefix.  Raises NotFound."""
+            ...
+
+        def mounts(self, name: str) -> tuple[Mount, ...]:
+            """What a container, by name, id or prefix, has mounted.  Raises NotFound."""
             ...
 
         def taken_ids(self) -> tuple[IdRange, ...]:

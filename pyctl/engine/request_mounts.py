@@ -17,7 +17,7 @@ from rootless.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyctl.engine.request_facts import ImageChoice, Options, RequestFacts
+    from pyctl.engine.request_facts import ImageChoice, Lookups, Options, RequestFacts
 
 _FLAGS = ("exec", "noexec", "suid", "nosuid", "dev", "nodev")
 _TMPFS_FLAGS = (*_FLAGS, "atime", "noatime", "diratime", "nodiratime", "relatime", "sync", "async")
@@ -36,8 +36,10 @@ _NOT_HERE = {
 }
 
 
-def container_mounts(options: Options, image: ImageChoice, facts: RequestFacts) -> tuple[Mount, ...]:
-    """All mounts of the container, one for each target: the user's, the site's, then the image's volumes.
+def container_mounts(
+    options: Options, image: ImageChoice, facts: RequestFacts, lookups: Lookups
+) -> tuple[Mount, ...]:
+    """All mounts of the container, one for each target: the user's, other containers', the site's, the image's.
 
     Raises UsageError for anything that is wrong, and for two mounts on one target.
     """
@@ -54,6 +56,9 @@ def container_mounts(options: Options, image: ImageChoice, facts: RequestFacts) 
         if earlier is None or earlier.kind != "tmpfs":
             _add(mounts, made, f"--tmpfs {word}")
         mounts[made.target] = made
+    for word in options.get("volumes_from") or ():
+        for made in mounts_of(word, lookups):
+            mounts.setdefault(made.target, made)
     for word in facts.defaults.volumes:
         made = volume_mount(word, facts.cwd, "containers.conf: volumes")
         mounts.setdefault(made.target, made)
@@ -71,6 +76,23 @@ def _add(mounts: dict[str, Mount], made: Mount, option: str) -> None:
     if made.target in mounts:
         raise UsageError(f"{option}: {made.target} is a mount's target already")
     mounts[made.target] = made
+
+
+def mounts_of(word: str, lookups: Lookups) -> list[Mount]:
+    """`--volumes-from CONTAINER[:OPTIONS]`: its volumes and host directories, with its options or these."""
+    name, _, options = word.partition(":")
+    if not name:
+        raise refused("--volumes-from", word, "must be CONTAINER[:OPTIONS]")
+    words = options.split(",") if options else []
+    for given in words:
+        if given not in ("ro", "rw", "z"):
+            raise refused("--volumes-from", word, f"unknown option {given}: only ro, rw and z")
+    if "ro" in words and "rw" in words:
+        raise refused("--volumes-from", word, "ro and rw contradict each other")
+    found = [m for m in lookups.mounts(name) if m.kind in ("bind", "volume")]
+    if "ro" in words or "rw" in words:
+        found = [m.replace(read_only="ro" in words) for m in found]
+    return [m.replace(options=(*m.options, "z")) if "z" in words and "z" not in m.options else m for m in found]
 
 
 def anonymous_name() -> str:

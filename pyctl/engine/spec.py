@@ -96,6 +96,8 @@ def _linux(
         linux["sysctl"] = sysctls
     if facts.seccomp:
         linux["seccomp"] = loads(facts.seccomp)
+    if spec.personality:
+        linux["personality"] = {"domain": spec.personality}
     propagation = spec_mounts.rootfs_propagation(spec)
     if propagation:
         linux["rootfsPropagation"] = propagation

@@ -139,3 +139,15 @@ def test_unshare(engine: Engine) -> None:
     assert rows[0].split() == ["0", str(os.getuid()), "1"]
     engine("unshare", "sh", "-c", "exit 6", status=6)
     engine("unshare", "nosuchprogram", status=None)
+
+
+def test_lines_in_passwd_and_group(engine: Engine) -> None:
+    def files(*options: str) -> str:
+        words = ["run", "--rm", "--network=none", "--user", "1234:55", *options]
+        return engine(*words, "busybox", "sh", "-c", "tail -n 1 /etc/passwd; tail -n 1 /etc/group").out
+
+    assert files() == "1234:*:1234:55:container user:/:/bin/sh\n55:x:55:\n"
+    own = ["--passwd-entry", "me:x:$UID:$GID:$NAME:/home/$USERNAME:/bin/ash", "--group-entry", "us:x:$GID:me"]
+    assert files(*own) == "me:x:1234:55:container user:/home/1234:/bin/ash\nus:x:55:me\n"
+    assert files("--passwd=false") == engine("run", "--rm", "--network=none", "busybox", "sh", "-c",
+                                             "tail -n 1 /etc/passwd; tail -n 1 /etc/group").out  # fmt: skip

@@ -178,3 +178,20 @@ def test_owner_of_a_tree(engine: Engine, userns: str) -> None:
     engine("volume", "rm", "mine")
     engine("unshare", "rm", "-r", folder)
     outside.unlink()
+
+
+def test_volumes_of_another_container(engine: Engine) -> None:
+    engine("run", "--name", "one", "--network=none", "-v", "shared:/data", "-v", "/kept", "busybox", "sh", "-c",
+           "echo first > /data/a; echo kept > /kept/b")  # fmt: skip
+    words = ["run", "--name", "two", "--network=none", "--volumes-from", "one:ro", "busybox"]
+    assert engine(*words, "sh", "-c", "cat /data/a /kept/b; echo x > /data/c", status=1).out == "first\nkept\n"
+    assert engine.inspect("two")["HostConfig"]["VolumesFrom"] == ["one:ro"]
+    engine("rm", "-v", "one")  # its anonymous volume is in use
+    assert engine("start", "-a", "two", status=1).out == "first\nkept\n"
+    engine("rm", "-v", "two")
+    assert engine("volume", "ls", "-q", "--filter", "anonymous=true").line == ""
+    engine("volume", "rm", "shared")
+
+
+def test_personality(engine: Engine) -> None:
+    assert engine("run", "--rm", "--network=none", "--personality=LINUX32", "busybox", "uname", "-m").line == "i686"

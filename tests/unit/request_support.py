@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyctl.cli.parser import parse
-from pyctl.engine.model import ContainerSpec, IdRange
+from pyctl.engine.model import ContainerSpec, IdRange, Mount
 from pyctl.engine.request import Request, container_request
 from pyctl.engine.request_facts import ImageChoice, RequestFacts
 from rootless.errors import Error, NotFound
@@ -25,6 +25,14 @@ class Containers:
         if name != "other":
             raise NotFound(f"no container {name}")
         return OTHER
+
+    def mounts(self, name: str) -> tuple[Mount, ...]:
+        self.container_id(name)
+        return (
+            Mount(kind="volume", target="/data", source="data"),
+            Mount(kind="bind", target="/src", source="/usr", read_only=True),
+            Mount(kind="tmpfs", target="/scratch"),
+        )
 
     def taken_ids(self) -> tuple[IdRange, ...]:
         return (IdRange(inside=0, outside=1, size=1024),)

@@ -159,3 +159,15 @@ def test_devices() -> None:
         "/dev/null::",
     ):
         assert "--device" in refusal("--device", bad)
+
+
+def test_volumes_of_another_container() -> None:
+    made = spec("--volumes-from", "other:rw", "-v", "/etc:/data")
+    assert {m.target: (m.kind, m.source, m.read_only) for m in made.mounts} == {
+        "/data": ("bind", "/etc", False),  # the container's own comes first
+        "/src": ("bind", "/usr", False),
+    }
+    assert made.volumes_from == ("other:rw",)
+    assert {m.target: m.read_only for m in spec("--volumes-from", "other").mounts} == {"/data": False, "/src": True}
+    assert "unknown option xx" in refusal("--volumes-from", "other:xx")
+    assert "contradict" in refusal("--volumes-from", "other:ro,rw")
