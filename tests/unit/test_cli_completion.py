@@ -18,6 +18,14 @@ from tests.support.terminal import Terminal
 TOP = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Names come from the user's own storage: here an empty one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+
+
 def words(line: str) -> list[str]:
     """The words offered for the last one of the line."""
     return [word for word, _text in complete(line.split(" "))[0]]
