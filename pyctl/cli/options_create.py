@@ -52,13 +52,17 @@ def _everyday(attached: bool) -> tuple[Option | str, ...]:
             default=True,
         ),
     )
+    of_create = (
+        no("attach", "a", CSV, "nothing is attached before the start: pyctl start --attach"),
+        no("init-ctr", "", STRING, NO_POD),
+    )
     return (
         "Everyday",
         opt("interactive", "i", BOOL, "Keep stdin open"),
         opt("tty", "t", BOOL, "Give the container a terminal"),
         opt("rm", "", BOOL, "Remove the container, and its anonymous volumes, when it ends"),
         opt("name", "", STRING, "A name for the container (one is made up without)", metavar="NAME"),
-        *(of_run if attached else (no("init-ctr", "", STRING, NO_POD),)),
+        *(of_run if attached else of_create),
         opt(
             "env",
             "e",
