@@ -124,11 +124,12 @@ def _container(engine: Engine, name: str, parsed: Parsed) -> dict[str, Any] | No
         return None
     from pyctl.engine.inspect import container_json
     from pyctl.engine.lifecycle import live_status
-    from rootless.plan import HealthReport
 
     spec = record.specification
-    live = live_status(record) if spec.health is not None else None
-    health = live.health if live is not None else HealthReport(status=record.health) if record.health else None
+    health = None
+    if spec.health is not None:
+        live = live_status(record)
+        health = live.health if live is not None else state.recorded_health(engine.db, record)
     return container_json(spec, record, _facts(engine, record, spec, bool(parsed.options.size)), health)
 
 

@@ -94,7 +94,7 @@ class View:
             return ""
         from pyctl.engine.filters import health_of  # asks the supervisor
 
-        health = health_of(self.record)
+        health = health_of(self._engine.db, self.record)
         return f" ({health})" if health else ""
 
     def Ports(self) -> str:  # noqa: N802

@@ -218,18 +218,18 @@ def _volume(_db: Database, values: list[str]) -> Matcher:
     return matches
 
 
-def _health(_db: Database, values: list[str]) -> Matcher:
+def _health(db: Database, values: list[str]) -> Matcher:
     for value in values:
         if value not in _HEALTH:
             raise UsageError(f"unknown health {value!r}", hint=f"one of {', '.join(_HEALTH)}")
 
     def matches(record: ContainerRecord) -> bool:
-        return (health_of(record) or "none") in values
+        return (health_of(db, record) or "none") in values
 
     return matches
 
 
-def health_of(record: ContainerRecord) -> str:
+def health_of(db: Database, record: ContainerRecord) -> str:
     """ "starting", "healthy", "unhealthy", or "" where there is no check; asks the supervisor of a running one."""
     if record.specification.health is None:
         return ""
@@ -239,7 +239,8 @@ def health_of(record: ContainerRecord) -> str:
         live = live_status(record)
         if live is not None and live.health is not None:
             return live.health.status
-    return record.health
+    recorded = state.recorded_health(db, record)
+    return recorded.status if recorded is not None else ""
 
 
 def _network(db: Database, values: list[str]) -> Matcher:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyctl.engine.model import ContainerSpec
+    from rootless.plan import HealthReport
     from storage.database import Database
 
 
@@ -42,7 +43,7 @@ class Status:
 
 _COLUMNS = (
     "id, name, created_ns, status, image_id, remove, pid, pid_start, supervisor_pid, runtime_dir, boot_id,"
-    " started_ns, finished_ns, exit_code, exit_signal, oom, error, restart_count, stopped_by_user, health, spec"
+    " started_ns, finished_ns, exit_code, exit_signal, oom, error, restart_count, stopped_by_user, spec"
 )
 _FIELDS = tuple(_COLUMNS.replace(" ", "").split(","))
 
@@ -71,7 +72,6 @@ class ContainerRecord:
     error: str
     restart_count: int
     stopped_by_user: int
-    health: str
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         for name, value in zip(_FIELDS, row, strict=True):
@@ -330,6 +330,13 @@ def mark_launch_failed(db: Database, container_id: str, error: Error) -> None:
         " WHERE id = ?",
         (Status.CREATED, error.exit_code, error.message, time.time_ns(), container_id),
     )
+
+
+def recorded_health(db: Database, record: ContainerRecord) -> HealthReport | None:
+    """What the last supervisor knew of a container's health; None of one that has not been started."""
+    from rootless.health import read_record  # few containers have a check
+
+    return read_record(db.paths.container(record.id)) if record.started_ns else None
 
 
 def note_stopped(db: Database, container_id: str) -> None:

@@ -100,6 +100,9 @@ class TestHealth:
         check = ["--health-cmd", "false", "--health-interval", "100ms", "--health-retries", "1"]
         engine("run", "-d", "--name", "c", *check, "--health-on-failure", "kill", "busybox", "sleep", "1000")
         wait_until(lambda: engine.state("c") == "exited")
+        assert self.status(engine) == "unhealthy"  # still told, as the reason of its end
+        assert self.log(engine)[-1]["ExitCode"] == 1
+        assert engine("ps", "-a", "--filter", "health=unhealthy", "--format", "{{.Names}}").line == "c"
 
     def test_output_is_kept(self, engine: Engine) -> None:
         check = ["--health-cmd", "echo reason; exit 1", "--health-interval", "100ms"]
