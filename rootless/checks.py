@@ -9,7 +9,7 @@ import os
 import time
 
 from rootless.errors import Error
-from rootless.health import Health, write_record
+from rootless.health import HEALTHY, Health, write_record
 from rootless.loop import Timer
 from rootless.processes import SIGKILL
 
@@ -117,6 +117,8 @@ class HealthChecks:
         verdict = self._health.timed_out(output) if self._timed_out else self._health.finished(code, output)
         self._save()
         self._answer()
+        if verdict.status == HEALTHY and self._container.notifier is not None:
+            self._container.notifier.became_healthy()
         if verdict.action != "none":
             self._container.fail_health(verdict.action)
         self._schedule()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rootless.cgroup import ContainerCgroup
     from rootless.checks import HealthChecks
     from rootless.exposure import Exposure
+    from rootless.notify import Notifier
 
 _SECOND_NS = 1_000_000_000
 _EXEC_WAIT_MS = 1000
@@ -69,7 +70,9 @@ class Container:
         self.streams = Streams(self.loop, None)
         self.sessions = Sessions(self)
         self.health: HealthChecks | None = None
+        self.notifier: Notifier | None = None
         self.stop_requested = False
+        self._stop_signal = 0  # that was sent to stop it
         self._end_error = ""
         self._health_restart = False
         self._fds = fds
@@ -98,6 +101,11 @@ class Container:
     def launch(self) -> None:
         """Everything up to the container's first process, and Ready to the launching command.  Raises Error."""
         surroundings, plan = self.surroundings, self.plan
+        if plan.notify is not None:
+            from rootless.notify import Notifier
+
+            # Before there is another network namespace, in which an abstract socket could not be found.
+            self.notifier = Notifier(plan.notify, self.loop, self._fds.pop(), self._is_well)
         surroundings.prepare(self.loop)
         for pid, name in ((surroundings.connection.pid, "slirp4netns"), (surroundings.fuse_pid, "fuse-overlayfs")):
             if pid:
@@ -107,6 +115,8 @@ class Container:
 
             self.streams = Streams(self.loop, open_log(plan.log))
         self.sessions.listen()
+        if self.notifier is not None and plan.notify is not None and plan.notify.mode == "container":
+            self.notifier.listen(plan.runtime_dir)
         self._start()
         self._say_ready()
 
@@ -124,6 +134,10 @@ class Container:
         os.makedirs(self.state_dir, 0o700, exist_ok=True)
         exposure = self._exposure()
         config = exposure.config if exposure else self.surroundings.config
+        if plan.start_env:
+            from rootless.notify import with_variables
+
+            config = with_variables(config, plan.start_env)
         write_file(f"{bundle}/config.json", dumps(config).encode(), 0o600)
         console = open_console(plan.runtime_dir, "console.sock") if plan.tty else None
         stdio, ours = ((-1, -1, -1), {}) if plan.tty else self._make_stdio()
@@ -261,6 +275,7 @@ class Container:
             start_time=userns.start_time(self.host_pid, f"/proc/self/fd/{self.outer_proc}"),
             supervisor_pid=self._supervisor_pid,
             started_ns=self.started_ns,
+            main_pid=self._supervisor_pid if self._own_pid_namespace else os.getppid(),
             restart_count=self.restart_count,
         )
         write_file(f"{self.plan.runtime_dir}/{READY_FILE}", dumps(ready).encode(), 0o600)
@@ -304,8 +319,8 @@ class Container:
         if SIGCHLD in numbers:
             self._reap()
         if numbers - {SIGCHLD}:
-            # The session or the machine is going down: the container gets its own way of stopping.
-            self._end_error = "stopped with its session or the machine"
+            # Its service is stopped, or the session or the machine is going down: it gets its own way of stopping.
+            self._end_error = "" if self.notifier is not None else "stopped with its session or the machine"
             self.stop(self.plan.stop_timeout_s, 0)
 
     def _reap(self) -> None:
@@ -342,11 +357,14 @@ class Container:
     def stop(self, timeout_s: int, number: int) -> None:
         """The stop signal, then SIGKILL after `timeout_s` (negative: the container's own)."""
         self.stop_requested = True
+        if self.notifier is not None:
+            self.notifier.stopping()
         if self.pidfd < 0:  # between two restarts
             self.loop.stop()
             return
         seconds = self.plan.stop_timeout_s if timeout_s < 0 else timeout_s
-        self.signal(number or self.plan.stop_signal if seconds else SIGKILL)
+        self._stop_signal = number or self.plan.stop_signal if seconds else SIGKILL
+        self.signal(self._stop_signal)
         if self.cgroup is not None:
             self.cgroup.thaw()
         if self._kill_timer is None and seconds:
@@ -372,6 +390,9 @@ class Container:
             self._health_restart = True
             self.signal(self.plan.stop_signal)
             self.loop.after(self.plan.stop_timeout_s * _SECOND_NS, self._kill_if_restarting)
+
+    def _is_well(self) -> bool:
+        return self.health is None or self.health.report().status != "unhealthy"
 
     def _kill_if_restarting(self) -> None:
         if self._health_restart:
@@ -479,15 +500,22 @@ class Container:
         lockfile.release(self._lock)
         self.streams.end(ended)
         self.sessions.end(ended)
+        status = self._exit_status(ended)
         if plan.cleanup_argv and not attached:
             try:
                 if self._own_pid_namespace:
                     # The command must see the machine's processes, not the empty namespace that it runs in.
                     libc.umount("/proc", libc.MNT_DETACH)
-                os.execv(plan.cleanup_argv[0], plan.cleanup_argv)
+                os.execv(plan.cleanup_argv[0], [*plan.cleanup_argv, f"--exit-status={status}"])
             except OSError:
                 pass  # the next command finds the record
-        os._exit(0)
+        os._exit(status)
+
+    def _exit_status(self, ended: Exited) -> int:
+        """What a service manager that follows this process judges by: the container's, 0 where it stopped as asked."""
+        if self.stop_requested and ended.exit_code == 128 + self._stop_signal and self._stop_signal != SIGKILL:
+            return 0
+        return ended.exit_code & 0xFF
 
     def _record(self, ended: Value) -> None:
         try:

@@ -18,7 +18,7 @@ import time
 
 from rootless import libc
 from rootless.fds import read_file
-from rootless.processes import SIGKILL, SIGTERM
+from rootless.processes import HANDLED_SIGNALS, SIGCHLD, SIGKILL, SIGTERM, exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def stand_by(keep_fd: int) -> None:
     keep_fd: the supervisor's lock, held by both: the container counts as alive until the last of it has ended.
     """
     me = os.getpid()
+    status = 1
     child = os.fork()
     if child == 0:
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
@@ -87,11 +88,28 @@ def stand_by(keep_fd: int) -> None:
         if keep_fd > 3:
             libc.close_range(3, keep_fd - 1)
         libc.close_range(keep_fd + 1)
-        os.waitpid(child, 0)
+        status = _see_to_its_end(child)
         end_descendants()
         _reap()
     finally:
-        os._exit(0)
+        os._exit(status)
+
+
+def _see_to_its_end(child: int) -> int:
+    """Until the supervisor has ended: its exit status.  A service manager that follows this process signals only it."""
+    import _signal  # type: ignore[import-not-found]
+
+    while True:
+        number = _signal.sigwait(HANDLED_SIGNALS)
+        if number != SIGCHLD:
+            os.kill(child, number)
+            continue
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                return exit_code(status)[0]
+            if not pid:
+                break
 
 
 def _reap() -> None:

@@ -11,6 +11,7 @@ import sys
 from rootless.errors import LaunchError
 from rootless.fds import Channel, close_all, seqpacket_pair
 from rootless.plan import Exited, Failed, LaunchPlan, Ready
+from rootless.processes import child_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Supervisor:
         if theirs == 3:  # dup2 onto itself would keep close-on-exec
             os.set_inheritable(3, True)
         # A session of its own: the terminal's signals are for the command line, which passes them on.
-        self._pid = os.posix_spawn(sys.executable, argv, dict(os.environ), file_actions=actions, setsid=True)
+        self._pid = os.posix_spawn(sys.executable, argv, child_environment(), file_actions=actions, setsid=True)
         os.close(theirs)
 
     def launch(self, plan: LaunchPlan, fds: Sequence[int] = ()) -> Ready:

@@ -11,7 +11,7 @@ from rootless import libc
 from rootless.errors import LaunchError, os_error_text
 from rootless.fds import read_file, write_file
 from rootless.plan import NetworkPlan
-from rootless.processes import restore_signals
+from rootless.processes import HANDLED_SIGNALS, restore_signals
 from rootless.userns import SUPERVISOR_FILE, start_time
 
 
@@ -56,6 +56,9 @@ class Connection:
                 libc.close_range(5)
                 os.chdir(runtime_dir)
                 restore_signals()
+                # A service manager, or a session that ends, signals every process: the network stays for as long as
+                # the container takes to stop.
+                libc.block_signals(HANDLED_SIGNALS[1:])
                 os.execve(plan.helper, argv, {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"})
             except OSError as error:
                 os.write(2, f"{plan.helper}: {error.strerror}\n".encode())

@@ -130,6 +130,19 @@ class HealthPlan(Value):
     max_log_size: int = 500
 
 
+class NotifyPlan(Value):
+    """How a service manager hears of the container, by sd_notify(3).
+
+    mode: who says READY=1: "conmon" (the launching command, when the container has been started), "container" (itself),
+    "healthy" (its health check).  The launching command says MAINPID; then it closes the gate, the last descriptor
+    that comes with the plan, and from then on the supervisor speaks.
+    """
+
+    socket: str  # NOTIFY_SOCKET
+    mode: str
+    watchdog_usec: int = 0  # the supervisor gives signs of life for the container
+
+
 class LaunchPlan(Value):
     """Everything a supervisor needs for one container, for all its restarts."""
 
@@ -170,6 +183,8 @@ class LaunchPlan(Value):
     timeout_s: int = 0
     pidfile: str = ""
     preserve_fds: int = 0
+    start_env: tuple[str, ...] = ()  # further variables of the first process: NOTIFY_SOCKET, LISTEN_FDS …
+    notify: NotifyPlan | None = None
     attached: bool = False  # the launching command stays and takes the streams (run without -d, start -a)
 
 
@@ -183,6 +198,7 @@ class Ready(Value):
     start_time: int  # field 22 of /proc/PID/stat, in clock ticks: pid + start time identify a process
     supervisor_pid: int
     started_ns: int
+    main_pid: int = 0  # whom a service manager is to follow: the supervisor, or its guardian
     restart_count: int = 0
     paused: bool = False  # in the file that `ps` reads
 

@@ -19,9 +19,7 @@ from rootless.container_files import LOCK_FILE
 from rootless.errors import Error, LaunchError
 from rootless.fds import Channel, write_file
 from rootless.plan import Failed, LaunchPlan
-from rootless.processes import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM
-
-HANDLED_SIGNALS = (SIGCHLD, SIGTERM, SIGINT, SIGHUP)
+from rootless.processes import HANDLED_SIGNALS, SIGKILL
 
 
 def main(argv: list[str]) -> None:

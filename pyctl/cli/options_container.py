@@ -315,6 +315,7 @@ def cmd_container_cleanup() -> Command:
         opt("rm", "", BOOL, "Remove the container afterwards"),
         _all("Every container"),
         LATEST,
+        opt("exit-status", "", UINT, "End with this status, as the supervisor in whose place this runs would have"),
         no("exec", "", STRING, "exec sessions leave nothing behind"),
         no("rmi", "", BOOL),
         args=(0, -1),

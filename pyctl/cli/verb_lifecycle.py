@@ -204,4 +204,4 @@ def cleanup(parsed: Parsed) -> int:
             continue
         if parsed.options.rm or (record.remove and record.status == Status.EXITED):
             removal.forget(record, volumes=True)
-    return 0
+    return int(parsed.options.exit_status)

@@ -14,9 +14,10 @@ from storage.pull import pull as pull_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyctl.cli.parser import Options, Parsed
+    from storage.fetch import PullEvent
     from storage.platforms import Platform
     from storage.reference import Reference
     from storage.registry_auth import Credentials
@@ -59,10 +60,19 @@ def _one(engine: Engine, name: str, wanted: PullOptions, quiet: bool) -> Sequenc
     progress = Progress(quiet)
     try:
         choose = _choose if os.isatty(0) and os.isatty(2) else None
-        pulled = pull_image(engine.db, bare, wanted, os.environ, conf=engine.registries, events=progress, choose=choose)
+        events = _pulsing(progress)
+        pulled = pull_image(engine.db, bare, wanted, os.environ, conf=engine.registries, events=events, choose=choose)
         return (pulled.image_id,)
     finally:
         progress.finish()
+
+
+def _pulsing(progress: Progress) -> Callable[[PullEvent], None]:
+    """For a `run` below a service manager, which is told that the start takes longer: see pyctl.engine.service."""
+    from pyctl.engine import service
+
+    text = os.environ.pop(service.PROGRESS_FD, "")
+    return service.Pulse(int(text), progress) if text.isdecimal() else progress
 
 
 def _every_tag(engine: Engine, name: str, options: Options, wanted: PullOptions) -> list[str]:

@@ -36,6 +36,11 @@ def run(parsed: Parsed) -> int:
     if detach and attached is not None:
         raise UsageError("--detach and --attach exclude each other")
     engine = Engine(parsed.globals)
+    sockets = 0
+    if "LISTEN_FDS" in os.environ:
+        from pyctl.engine import service  # only in a service with sockets
+
+        sockets = service.listened(os.environ)
     private_pid = (options.pid or engine.config.pidns) == "private"
     supervisor = Supervisor(engine.runtime_root, private_pid, engine.debug)
     # Only now: loading what plans (15 ms) and the supervisor's boot go on side by side.
@@ -43,8 +48,10 @@ def run(parsed: Parsed) -> int:
 
     try:
         spec = creating.create(engine, parsed)
-        fds = _streams(spec)
-        plan = planner.plan(engine, spec, attached=not detach, restart_count=0)
+        fds = _streams(spec, sockets)
+        plan = planner.plan(
+            engine, spec, attached=not detach, restart_count=0, sockets=sockets, preserved=spec.preserve_fds
+        )
         state.insert(engine.db, spec, active=True, runtime_dir=plan.runtime_dir, volumes=creating.volume_names(spec))
         creating.write_id_file(spec)
         starting.launch(engine, supervisor, plan, fds)
@@ -68,9 +75,10 @@ def _attached_streams(options: Options) -> frozenset[str] | None:
     return streams
 
 
-def _streams(spec: ContainerSpec) -> list[int]:
-    """Descriptors that go along: this command's streams for --log-driver=passthrough, then those to preserve."""
-    preserved = list(range(3, 3 + spec.preserve_fds))
+def _streams(spec: ContainerSpec, sockets: int) -> list[int]:
+    """Descriptors that go along: this command's streams for --log-driver=passthrough, those of socket activation, and
+    then those to preserve."""
+    preserved = list(range(3, 3 + sockets + spec.preserve_fds))
     for fd in preserved:
         try:
             os.fstat(fd)

@@ -15,7 +15,7 @@ from pyctl.engine.model import ContainerSpec, IdRange, Mount, Network
 from pyctl.engine.request import container_request
 from pyctl.engine.request_facts import ImageChoice
 from rootless.errors import Error, NotFound, UsageError, os_error_text
-from rootless.processes import exit_code
+from rootless.processes import child_environment, exit_code
 from storage import images
 
 TYPE_CHECKING = False
@@ -166,14 +166,18 @@ def _pull(engine: Engine, word: str, policy: str, platform: str, options: Option
             value = options.get(field)
             text = ("false", "true")[value] if isinstance(value, bool) else str(value)
             argv.append(f"--{field.replace('_', '-')}={text}")
-    status = _run_self(engine, [*argv, word], quiet=True)
+    address = os.environ.get("NOTIFY_SOCKET", "") if options.sdnotify != "ignore" else ""
+    status = _run_self(engine, [*argv, word], quiet=True, notify=address)
     engine.single_id_told = True  # by that process
     if status and not have:
         raise SystemExit(status)  # the other process has said why
 
 
-def _run_self(engine: Engine, words: list[str], quiet: bool) -> int:
-    """Another pyctl with this one's global options; its stdout goes to stderr, or nowhere."""
+def _run_self(engine: Engine, words: list[str], quiet: bool, notify: str = "") -> int:
+    """Another pyctl with this one's global options; its stdout goes to stderr, or nowhere.
+
+    notify: the socket of a service manager that is to wait for as long as an image arrives.
+    """
     argv = [*engine.own_command(), *words]
     actions: list[tuple[int, int, int]] = [(os.POSIX_SPAWN_DUP2, 2, 1)]
     null = -1
@@ -181,9 +185,20 @@ def _run_self(engine: Engine, words: list[str], quiet: bool) -> int:
         null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         actions = [(os.POSIX_SPAWN_DUP2, null, 1)]
     sys.stdout.flush()
-    pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)
+    env = child_environment()
+    pulses, theirs = os.pipe2(os.O_CLOEXEC) if notify else (-1, -1)
+    if notify:
+        from pyctl.engine import service  # only below a service manager
+
+        os.set_inheritable(theirs, True)
+        env[service.PROGRESS_FD] = str(theirs)
+    pid = os.posix_spawn(argv[0], argv, env, file_actions=actions)
     if null >= 0:
         os.close(null)
+    if notify:
+        os.close(theirs)
+        service.pass_on(pulses, notify)
+        os.close(pulses)
     return exit_code(os.waitpid(pid, 0)[1])[0]
 
 

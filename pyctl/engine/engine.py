@@ -13,6 +13,7 @@ from pyctl.engine.runtime_root import runtime_directory
 from rootless import userns
 from rootless.errors import Error
 from rootless.fds import read_file
+from rootless.processes import child_environment
 from storage.paths import StorePaths, locate_root
 
 TYPE_CHECKING = False
@@ -187,7 +188,7 @@ class Engine:
     def _remove_later(self, record: ContainerRecord) -> None:
         null = [(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_RDWR, 0) for n in (0, 1, 2)]
         argv = [*self.own_command(), "container", "cleanup", record.id]
-        os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=null, setsid=True)
+        os.posix_spawn(argv[0], argv, child_environment(), file_actions=null, setsid=True)
 
     def own_command(self) -> list[str]:
         """How another process of the same engine is called: interpreter, program, this one's global options."""

@@ -18,7 +18,17 @@ from rootless import capabilities, libc, seccomp, userns
 from rootless.container_files import LOG_FILES
 from rootless.errors import Error, LaunchError, NotFound
 from rootless.fds import read_all
-from rootless.plan import CgroupPlan, CopyUp, HealthPlan, LaunchPlan, LogPlan, NetworkPlan, RootfsPlan, RuntimePlan
+from rootless.plan import (
+    CgroupPlan,
+    CopyUp,
+    HealthPlan,
+    LaunchPlan,
+    LogPlan,
+    NetworkPlan,
+    NotifyPlan,
+    RootfsPlan,
+    RuntimePlan,
+)
 from rootless.values import dumps
 from storage.images import layer_directories
 
@@ -30,15 +40,23 @@ if TYPE_CHECKING:
 _MAX_HOSTS_BYTES = 16 << 20
 
 
-def plan(engine: Engine, spec: ContainerSpec, *, attached: bool, restart_count: int) -> LaunchPlan:
-    """Raises Error for what this host cannot do, before anything is started."""
+def plan(
+    engine: Engine, spec: ContainerSpec, *, attached: bool, restart_count: int, sockets: int = 0, preserved: int = 0
+) -> LaunchPlan:
+    """Raises Error for what this host cannot do, before anything is started.
+
+    sockets, preserved: so many descriptors of socket activation, and of --preserve-fds, come with the plan.
+    """
     storage_dir = engine.paths.container(spec.id)
     runtime_dir = f"{engine.runtime_root}/{spec.id}"
     uid_map, gid_map = id_maps(spec.userns, engine.uid, os.getgid(), engine.uid_count, engine.gid_count)
     rootfs = _rootfs(engine, spec, storage_dir, uid_map, gid_map)
     runtime = _runtime(engine, spec)
     network, files = _network(engine, spec, rootfs)
+    notify, start_env = _service(engine, spec, sockets)
     facts = _facts(engine, spec, rootfs, runtime, f"{runtime_dir}/files", tuple(files))
+    if notify is not None and notify.mode == "container":
+        facts = facts.replace(notify_dir=f"{runtime_dir}/notify")
     cleanup = [*engine.own_command(), "container", "cleanup", spec.id]
     return LaunchPlan(
         container_id=spec.id,
@@ -77,9 +95,21 @@ def plan(engine: Engine, spec: ContainerSpec, *, attached: bool, restart_count: 
         stop_timeout_s=spec.stop_timeout_s,
         timeout_s=spec.timeout_s,
         pidfile=spec.pidfile,
-        preserve_fds=spec.preserve_fds,
+        preserve_fds=sockets + preserved,
+        start_env=start_env,
+        notify=notify,
         attached=attached,
     )
+
+
+def _service(engine: Engine, spec: ContainerSpec, sockets: int) -> tuple[NotifyPlan | None, tuple[str, ...]]:
+    """What a service manager has to do with it, and the variables by which the container knows."""
+    if not sockets and "NOTIFY_SOCKET" not in os.environ:
+        return None, ()
+    from pyctl.engine import service  # only below a service manager
+
+    notify = service.notify_plan(engine, spec, os.environ)
+    return notify, service.start_variables(os.environ, sockets, notify)
 
 
 # --- the root ----------------------------------------------------------------------------------

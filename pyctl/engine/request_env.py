@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyctl.engine.request_facts import refused
 from pyctl.engine.request_text import absolute, utf8
 from rootless.errors import UsageError, os_error_text
+from rootless.processes import SERVICE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def environment(options: Options, image_env: tuple[str, ...], facts: RequestFact
         env.pop(name, None)
     if options.get("env_host") or facts.defaults.env_host:
         for name, value in facts.environ.items():
-            if not name.startswith(_OWN_PREFIX):
+            if not name.startswith(_OWN_PREFIX) and name not in SERVICE_VARIABLES:
                 env[name] = utf8("--env-host", value)
     wanted_proxy = options.get("http_proxy") if options.given("http_proxy") else facts.defaults.http_proxy
     if wanted_proxy:

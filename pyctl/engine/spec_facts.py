@@ -34,6 +34,7 @@ class SpecFacts(Value):
     volumes: dict[str, str] = {}  # volume name → directory
     images: dict[str, str] = {}  # image id → mounted directory
     joined: dict[str, str] = {}
+    notify_dir: str = ""  # holds the socket by which the container speaks to its service manager
     shm_source: str = ""  # /dev/shm of the container whose IPC namespace is joined
     zoneinfo: str = "/usr/share/zoneinfo"
     mqueue: bool = True  # the kernel has POSIX message queues

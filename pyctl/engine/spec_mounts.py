@@ -28,6 +28,7 @@ _NAMED_FILES = {
     "hostname": "/etc/hostname",
     ".containerenv": "/run/.containerenv",
 }
+NOTIFY_TARGET = "/run/notify"  # as with Podman
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
 
 
@@ -127,6 +128,9 @@ def _engine_mounts(spec: ContainerSpec, facts: SpecFacts) -> list[dict[str, Any]
     locked = ("ro", "nosuid", "noexec", "nodev") if spec.read_only else ()
     for name in facts.files:
         mounts.append(_mount(_NAMED_FILES[name], "bind", f"{facts.files_dir}/{name}", "bind", "rprivate", *locked))
+    if facts.notify_dir:
+        safe = ("ro", "rprivate", "nosuid", "noexec", "nodev")
+        mounts.append(_mount(NOTIFY_TARGET, "bind", facts.notify_dir, "bind", *safe))
     if spec.init:
         mounts.append(_mount(INIT_TARGET, "bind", facts.init_path, "bind", "ro", "private"))
     if spec.timezone:

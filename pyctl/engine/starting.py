@@ -16,7 +16,7 @@ from pyctl.engine.state import ContainerRecord
 from rootless.errors import Error, LaunchError
 from rootless.fds import Channel, close_all
 from rootless.launch import Supervisor
-from rootless.plan import Attach, Exited, Failed, LaunchPlan, Stop
+from rootless.plan import Attach, Exited, Failed, LaunchPlan, Ready, Stop
 from rootless.plan import Status as LiveStatus
 from rootless.streams import STDERR, STDOUT
 
@@ -30,8 +30,25 @@ if TYPE_CHECKING:
 
 def launch(engine: Engine, supervisor: Supervisor, plan: LaunchPlan, fds: Sequence[int] = ()) -> None:
     """Make the supervisor this container's.  Raises LaunchError, with the row saying what happened."""
+    gate = os.pipe2(os.O_CLOEXEC) if plan.notify is not None else ()
     try:
-        supervisor.launch(plan, fds)
+        ready = _launch(engine, supervisor, plan, [*fds, *gate[:1]])
+        if plan.notify is not None:
+            from pyctl.engine import service
+
+            service.announce(plan.notify, ready.main_pid)
+    finally:
+        close_all(gate)
+    if plan.copy_ups:
+        from storage.volumes import VolumeStore  # few starts are the first with their volume
+
+        directories = {engine.paths.volume_data(name): name for name in _volumes(engine, plan.container_id)}
+        VolumeStore(engine.db).mark_used([directories[c.target] for c in plan.copy_ups if c.target in directories])
+
+
+def _launch(engine: Engine, supervisor: Supervisor, plan: LaunchPlan, fds: Sequence[int]) -> Ready:
+    try:
+        return supervisor.launch(plan, fds)
     except LaunchError as error:
         if error.stage == "state":  # another command was faster: its container is none of our business
             raise
@@ -41,11 +58,6 @@ def launch(engine: Engine, supervisor: Supervisor, plan: LaunchPlan, fds: Sequen
         else:
             state.mark_launch_failed(engine.db, plan.container_id, error)
         raise
-    if plan.copy_ups:
-        from storage.volumes import VolumeStore  # few starts are the first with their volume
-
-        directories = {engine.paths.volume_data(name): name for name in _volumes(engine, plan.container_id)}
-        VolumeStore(engine.db).mark_used([directories[c.target] for c in plan.copy_ups if c.target in directories])
 
 
 def _volumes(engine: Engine, container_id: str) -> list[str]:
@@ -86,11 +98,16 @@ def start_attached(
 
 def _launch_again(engine: Engine, record: ContainerRecord, *, attached: bool, interactive: bool | None) -> Supervisor:
     spec = record.specification
+    sockets = 0
+    if "LISTEN_FDS" in os.environ:
+        from pyctl.engine import service
+
+        sockets = service.listened(os.environ)
     supervisor = Supervisor(engine.runtime_root, spec.pid == "private", engine.debug)
     try:
-        plan = planner.plan(engine, spec, attached=attached, restart_count=0)
+        plan = planner.plan(engine, spec, attached=attached, restart_count=0, sockets=sockets)
         state.mark_launched(engine.db, record, plan.runtime_dir)
-        launch(engine, supervisor, plan)
+        launch(engine, supervisor, plan, range(3, 3 + sockets))
     except BaseException:
         supervisor.abandon()
         raise
