@@ -227,6 +227,7 @@ HOMES: dict[str, str] = {
     "volume rm": "volume",
     "volume prune": "volume",
     "volume exists": "volume",
+    **{f"quadlet {verb}": "units" for verb in ("install", "list", "print", "rm", "verify", "generator")},
     "info": "system",
     "doctor": "system",
     "version": "system",
@@ -259,6 +260,7 @@ ALIASES: dict[str, str] = {
     "image remove": "rmi",
     "volume list": "volume ls",
     "volume remove": "volume rm",
+    "quadlet ls": "quadlet list",
     "system info": "info",
 }
 
@@ -266,6 +268,7 @@ GROUPS: dict[str, str] = {
     "container": "Work with containers",
     "image": "Work with images",
     "manifest": "Work with manifests and indexes",
+    "quadlet": "Run containers as services, from unit files",
     "volume": "Work with volumes",
     "system": "Look after the storage as a whole",
 }

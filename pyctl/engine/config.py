@@ -140,8 +140,13 @@ def cache_directory(env: Mapping[str, str]) -> str:
     return base and f"{base}/pyctl"
 
 
-def load(env: Mapping[str, str], uid: int, etc: str = "/etc", share: str = "/usr/share") -> Loaded:
-    """Read the settings of the user `uid` with the environment `env`.  Raises Error naming file and key."""
+def load(
+    env: Mapping[str, str], uid: int, etc: str = "/etc", share: str = "/usr/share", *, keep: bool = True
+) -> Loaded:
+    """Read the settings of the user `uid` with the environment `env`.  Raises Error naming file and key.
+
+    keep: write the result to the cache, for commands that may write.
+    """
     files = config_files(env, etc, share)
     key = _cache_key(files, env, uid)
     directory = cache_directory(env)
@@ -151,7 +156,7 @@ def load(env: Mapping[str, str], uid: int, etc: str = "/etc", share: str = "/usr
         from pyctl.engine import config_parse  # tables and a TOML parser: only after a change
 
         fields, origins = config_parse.read_all(files, env, uid)
-        if directory:
+        if directory and keep:
             _write_cache(directory, name, key, (fields, origins))
     else:
         fields, origins = held

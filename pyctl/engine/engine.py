@@ -31,10 +31,14 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """See the module's docstring.  `globals_`: the options that stand before any command."""
+    """See the module's docstring.
 
-    def __init__(self, globals_: Options) -> None:
+    globals_: the options that stand before any command; writes: whether the command may leave files, be it a cache.
+    """
+
+    def __init__(self, globals_: Options, writes: bool = True) -> None:
         self.globals = globals_
+        self.writes = writes
         self.debug = globals_.log_level in ("debug", "trace")
         self._config: Config | None = None
         self._paths: StorePaths | None = None
@@ -53,7 +57,7 @@ class Engine:
     def config(self) -> Config:
         """The settings of all files."""
         if self._config is None:
-            self._config = config_.load(os.environ, self.uid).config
+            self._config = config_.load(os.environ, self.uid, keep=self.writes).config
         return self._config
 
     @property
