@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyctl.cli.table import BOOL, LIST, STRING, Command, Option, command, opt
+from pyctl.cli.table import BOOL, LIST, STRING, UINT, Command, Option, command, opt
 
 
 def _reload() -> Option:
@@ -115,3 +115,47 @@ def cmd_quadlet_generator() -> Command:
         args=(1, 3),
         hidden=True,
     )
+
+
+def cmd_generate_systemd() -> Command:
+    after = "A unit that {}, in addition to the usual ones (repeatable)"
+    return command(
+        "generate systemd",
+        "CONTAINER",
+        "Make a unit of systemd that runs a container as a service",
+        "pyctl.cli.verb_generate:systemd",
+        opt("files", "f", BOOL, "Write the unit to a file in the current directory, and print its path"),
+        opt("format", "", STRING, "json", metavar="FORMAT", choices=("json",)),
+        opt("name", "n", BOOL, "Call unit and container by the container's name, not by its id"),
+        opt("new", "", BOOL, "The service makes a new container at each start, and removes it at its end"),
+        opt("template", "", BOOL, "A template unit (NAME@.service), each instance with a container; implies --new"),
+        opt("no-header", "", BOOL, "Leave out the comment with the version and the time"),
+        "Service",
+        opt("restart-policy", "", STRING, "When systemd starts it again (default: the container's own, or on-failure)",
+            metavar="POLICY", choices=("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort",
+                                       "always")),
+        opt("restart-sec", "", UINT, "Seconds between an end and the next start", metavar="SECONDS"),
+        opt("start-timeout", "", UINT, "Seconds in which it must be ready", metavar="SECONDS"),
+        opt("stop-timeout", "", UINT, "Seconds from the stop signal to KILL", default=10, metavar="SECONDS",
+            also=("time",)),
+        opt("env", "e", LIST, "Set a variable of the service, for --env NAME of the container", metavar="NAME=VALUE"),
+        "Names and order",
+        opt("container-prefix", "", STRING, "What the unit's name begins with", default="container", metavar="TEXT"),
+        opt("pod-prefix", "", STRING, "The same for pods", default="pod", metavar="TEXT"),
+        opt("separator", "", STRING, "What stands between prefix and name", default="-", metavar="TEXT"),
+        opt("after", "", LIST, after.format("starts before this one"), metavar="UNIT"),
+        opt("wants", "", LIST, after.format("is to be started along with it"), metavar="UNIT"),
+        opt("requires", "", LIST, after.format("it cannot do without"), metavar="UNIT"),
+        description=(
+            "With --new, the service runs `pyctl run` with the options that the container was made with; the container"
+            " itself may be removed. Without, the service starts and stops this very container. Quadlet's files"
+            " (`pyctl quadlet`) are easier to keep."
+        ),
+        examples=(
+            ("pyctl generate systemd --new --name --files web", "container-web.service, in the current directory"),
+            ("mv container-web.service ~/.config/systemd/user && systemctl --user daemon-reload", "install it"),
+            ("systemctl --user enable --now container-web", "start it, now and with the machine"),
+        ),
+        args=(1, 1),
+        complete="container",
+    )  # fmt: skip

@@ -228,6 +228,7 @@ HOMES: dict[str, str] = {
     "volume prune": "volume",
     "volume exists": "volume",
     **{f"quadlet {verb}": "units" for verb in ("install", "list", "print", "rm", "verify", "generator")},
+    "generate systemd": "units",
     "info": "system",
     "doctor": "system",
     "version": "system",
@@ -266,6 +267,7 @@ ALIASES: dict[str, str] = {
 
 GROUPS: dict[str, str] = {
     "container": "Work with containers",
+    "generate": "Make units of systemd of containers",
     "image": "Work with images",
     "manifest": "Work with manifests and indexes",
     "quadlet": "Run containers as services, from unit files",

@@ -10,8 +10,8 @@ _REMOTE = "there is no service to connect to: pyctl acts in this process, on thi
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(
         (
-            *("artifact", "auto-update", "build", "commit", "compose", "cp", "diff", "events", "export", "generate"),
-            *("healthcheck", "init", "kube", "mount", "network", "play"),
+            *("artifact", "auto-update", "build", "commit", "compose", "cp", "diff", "events", "export"),
+            *("generate kube", "generate spec", "healthcheck", "init", "kube", "mount", "network", "play"),
             *("pod", "rename", "secret", "unmount", "umount"),
             *("builder", "buildx", "container checkpoint", "container clone", "container commit", "container cp"),
             *("container diff", "container export", "container init", "container mount"),

@@ -204,3 +204,23 @@ def test_the_generator_makes_what_it_can(units: Units) -> None:
     ended = subprocess.run([script, again, again, again], env=env, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert sorted(p.name for p in again.iterdir()) == sorted(p.name for p in out.iterdir())
+
+
+def test_a_unit_of_a_container(engine: Engine, tmp_path: Path) -> None:
+    engine("create", "--name", "web", "-e", "A=b c", "busybox", "sleep", "100")
+    text = engine("generate", "systemd", "--new", "--name", "web").out
+    assert text.startswith("# container-web.service\n# made by pyctl ")
+    assert '\t"--env=A=b c" busybox sleep 100\n' in text
+    container_id = engine.inspect("web")["Id"]
+    named = json.loads(engine("generate", "systemd", "--format", "json", "web").out)
+    assert list(named) == [f"container-{container_id}"]
+    path = tmp_path / "container-web.service"
+    assert engine("generate", "systemd", "-n", "--files", "web", cwd=tmp_path).line == str(path)
+    assert "start --attach web\n" in path.read_text()
+    assert engine("generate", "systemd", "-n", "--new", "-f", "web", cwd=tmp_path).line == str(path)
+    path.write_text("mine")
+    result = engine("generate", "systemd", "-n", "--files", "web", cwd=tmp_path, status=125)
+    assert "exists, and pyctl did not make it" in result.err
+    assert "nobody is no container" in engine("generate", "systemd", "nobody", status=125).err
+    assert "it must be one of" in engine("generate", "systemd", "--restart-policy=x", "web", status=125).err
+    engine("rm", "web")
