@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from network.address import is_ipv4, is_ipv6
 from network.hosts import parse_add_host
-from network.slirp import slirp_argv, slirp_options
+from network.slirp import slirp_addresses, slirp_argv, slirp_options
 from rootless.errors import Error, NotFound, UsageError
 from rootless.plan import NetworkPlan, PortForward
 
@@ -74,11 +74,14 @@ def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: st
     if mode == "ns":
         return NetworkPlan(kind="join", join_path=network.target, ping_group_range="")
     options = slirp_options(network.options)
+    addresses = slirp_addresses(options.cidr)
     return NetworkPlan(
         kind="slirp4netns",
         helper=facts.slirp4netns,
         helper_args=slirp_argv(options, facts),
-        ports=port_forwards(network.ports, facts.bind_address),
+        ports=port_forwards(network.ports, facts.bind_address, facts.ipv6, options.port_handler),
+        port_handler=options.port_handler,
+        host_addresses=(addresses.gateway, addresses.gateway6 if options.enable_ipv6 else ""),
     )
 
 
@@ -109,7 +112,7 @@ def check_network(network: NetworkLike) -> None:
 def _check_ports(network: NetworkLike) -> None:
     mode = network.mode
     if mode in ("slirp4netns", "private"):
-        port_forwards(network.ports, "0.0.0.0")
+        port_forwards(network.ports, "0.0.0.0", handler=slirp_options(network.options).port_handler)
         return
     for port in network.ports:
         # With the host's network a mapping of a port to itself is true without any help; all others would be lost.
@@ -154,38 +157,62 @@ def _check_names(network: NetworkLike) -> None:
         parse_add_host(entry)
 
 
-def port_forwards(ports: tuple[PortLike, ...], bind_address: str) -> tuple[PortForward, ...]:
-    """Ports as slirp4netns publishes them: TCP and UDP on IPv4.  Raises UsageError naming the port that it cannot."""
+def port_forwards(
+    ports: tuple[PortLike, ...], bind_address: str, ipv6: bool = True, handler: str = "forwarder"
+) -> tuple[PortForward, ...]:
+    """The sockets of the host that the ports stand for.  Raises UsageError naming the port that cannot be.
+
+    bind_address: of ports that name none; ipv6: the host has it; handler: as in NetworkPlan.
+    """
     forwards: list[PortForward] = []
     for port in ports:
-        shown = describe_port(port)
-        if port.protocol not in ("tcp", "udp"):
-            raise UsageError(f"--publish {shown}: slirp4netns forwards tcp and udp, not {port.protocol}")
-        if not (0 < port.container_port < 65536 and 0 < port.host_port < 65536):
-            raise UsageError(f"--publish {shown}: ports go from 1 to 65535")
-        address = port.host_ip or bind_address
-        if is_ipv6(address):
-            raise UsageError(f"--publish {shown}: slirp4netns forwards IPv4 only", hint="give an IPv4 address or none")
-        if not is_ipv4(address):
-            raise UsageError(f"--publish {shown}: {address!r} is not an IP address")
-        forward = PortForward(
-            host_ip=address, host_port=port.host_port, container_port=port.container_port, protocol=port.protocol
-        )
-        if forward in forwards:
-            continue
-        clash = next((f for f in forwards if _overlap(f, forward)), None)
-        if clash is not None:
-            raise UsageError(
-                f"--publish {shown}: host port {port.host_port} is published already, to {clash.container_port}"
+        _check_port(port, port.host_ip or bind_address, handler)
+        for address in listen_on(port.host_ip, bind_address, ipv6 and handler == "forwarder"):
+            forward = PortForward(
+                host_ip=address, host_port=port.host_port, container_port=port.container_port, protocol=port.protocol
             )
-        forwards.append(forward)
+            if forward in forwards:
+                continue
+            clash = next((f for f in forwards if _overlap(f, forward)), None)
+            if clash is not None:
+                raise UsageError(
+                    f"--publish {describe_port(port)}: "
+                    f"host port {port.host_port} is published already, to {clash.container_port}"
+                )
+            forwards.append(forward)
     return tuple(forwards)
+
+
+def _check_port(port: PortLike, address: str, handler: str) -> None:
+    shown = describe_port(port)
+    if port.protocol not in ("tcp", "udp"):
+        raise UsageError(
+            f"--publish {shown}: {port.protocol} cannot be forwarded without root, tcp and udp can",
+            hint="use --network=host, or reach the container from another one",
+        )
+    if not (0 < port.container_port < 65536 and 0 < port.host_port < 65536):
+        raise UsageError(f"--publish {shown}: ports go from 1 to 65535")
+    if not (is_ipv4(address) or is_ipv6(address)):
+        raise UsageError(f"--publish {shown}: {address!r} is not an IP address")
+    if is_ipv6(address) and handler == "slirp4netns":
+        raise UsageError(
+            f"--publish {shown}: slirp4netns forwards IPv4 only", hint="leave out port_handler=slirp4netns"
+        )
 
 
 def _overlap(one: PortForward, other: PortForward) -> bool:
     if (one.host_port, one.protocol) != (other.host_port, other.protocol):
         return False
-    return one.host_ip == other.host_ip or "0.0.0.0" in (one.host_ip, other.host_ip)
+    if (":" in one.host_ip) != (":" in other.host_ip):
+        return False
+    return one.host_ip == other.host_ip or not {"0.0.0.0", "::"}.isdisjoint((one.host_ip, other.host_ip))
+
+
+def listen_on(host_ip: str, bind_address: str, ipv6: bool) -> tuple[str, ...]:
+    """The addresses to bind: a port that names none is published on all of the host's, of both IP versions."""
+    if not host_ip and bind_address in ("0.0.0.0", "::"):
+        return ("0.0.0.0", "::") if ipv6 else ("0.0.0.0",)
+    return (host_ip or bind_address,)
 
 
 def describe_port(port: PortLike) -> str:

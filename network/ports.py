@@ -1,22 +1,23 @@
 """Host ports: choosing free ones, and finding conflicts before anything is made.
 
-Weight: `_socket`, `rootless.slirp_api`, `network.plan`.  On the path of `run -p`.
+Weight: `_socket`, `rootless.host_ports`, `network.plan`.  On the path of `run -p`.
 """
 
 from __future__ import annotations
 
 import _socket
+import os
 
-from network.plan import describe_port, port_forwards
+from network.plan import describe_port, listen_on, port_forwards
 from rootless.errors import Error
-from rootless.slirp_api import check_free
+from rootless.host_ports import check_free, socket_for
+from rootless.plan import PortForward
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from network.plan import PortLike
-    from rootless.plan import PortForward
 
 _ATTEMPTS = 64
 
@@ -33,7 +34,7 @@ def choose(port: PortLike, taken: Container[tuple[str, int]], bind_address: str 
             probe = _bound(port, 0, bind_address)
             tried.append(probe)  # kept open, so that the kernel does not give the same one again
             number = int(probe.getsockname()[1])
-            if (port.protocol, number) not in taken:
+            if (port.protocol, number) not in taken and _is_free_elsewhere(port, number, bind_address):
                 return number
     except OSError as error:
         raise Error(f"--publish {describe_port(port)}: no free host port: {error.strerror}") from error
@@ -58,11 +59,21 @@ def first_free(
     raise Error(f"--publish {describe_port(port)}: no free host port in the range")
 
 
+def _is_free_elsewhere(port: PortLike, number: int, bind_address: str) -> bool:
+    """Also on the other addresses that the port is published on (IPv6)."""
+    for address in listen_on(port.host_ip, bind_address, os.path.isdir("/proc/sys/net/ipv6"))[1:]:
+        try:
+            _bound(port, number, address).close()
+        except OSError:
+            return False
+    return True
+
+
 def _bound(port: PortLike, number: int, bind_address: str) -> _socket.socket:
     address = port.host_ip or bind_address
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    kind = _socket.SOCK_DGRAM if port.protocol == "udp" else _socket.SOCK_STREAM
-    probe = _socket.socket(family, kind | _socket.SOCK_CLOEXEC)
+    probe = socket_for(
+        PortForward(host_ip=address, host_port=number, container_port=port.container_port, protocol=port.protocol)
+    )
     try:
         probe.bind((address, number))
     except OSError:

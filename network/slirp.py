@@ -28,6 +28,9 @@ _SLIRP_OPTIONS = (
     "port_handler",
 )
 
+# Podman's names.  Its rootlesskit forwards in a process of its own, as `rootless.forwarder` does here.
+_PORT_HANDLERS = {"rootlesskit": "forwarder", "slirp4netns": "slirp4netns"}
+
 
 class NetworkFacts(Value):
     """What of the host a plan depends on; `network.facts.gather` reads it."""
@@ -50,12 +53,14 @@ class SlirpOptions(Value):
     mtu: int = DEFAULT_MTU
     outbound_addr: str = ""
     outbound_addr6: str = ""
+    port_handler: str = "forwarder"  # as in NetworkPlan
 
 
 class SlirpAddresses(Value):
     """Where things are behind slirp4netns: fixed offsets in its network (slirp4netns(1))."""
 
     gateway: str = "10.0.2.2"  # the host
+    gateway6: str = "fd00::2"  # the host, where IPv6 is enabled
     forwarder: str = "10.0.2.3"
     container: str = "10.0.2.100"
     prefix_length: int = 24
@@ -73,11 +78,9 @@ def slirp_options(options: tuple[str, ...]) -> SlirpOptions:
         given[name] = value
     if "cidr" in given:
         slirp_addresses(given["cidr"])
-    if given.get("port_handler", "slirp4netns") != "slirp4netns":
-        raise UsageError(
-            f"--network=slirp4netns: port_handler={given['port_handler']} is not available",
-            hint="use port_handler=slirp4netns (the default here), which keeps the client's address",
-        )
+    handler = given.get("port_handler", "rootlesskit")
+    if handler not in _PORT_HANDLERS:
+        raise UsageError(f"--network=slirp4netns: port_handler={handler}: must be rootlesskit or slirp4netns")
     ipv6 = _flag(given, "enable_ipv6", True)
     if "outbound_addr6" in given and not ipv6:
         raise UsageError("--network=slirp4netns: outbound_addr6 needs enable_ipv6=true")
@@ -93,6 +96,7 @@ def slirp_options(options: tuple[str, ...]) -> SlirpOptions:
         mtu=_mtu(given["mtu"]) if "mtu" in given else DEFAULT_MTU,
         outbound_addr=given.get("outbound_addr", ""),
         outbound_addr6=given.get("outbound_addr6", ""),
+        port_handler=_PORT_HANDLERS[handler],
     )
 
 

@@ -18,7 +18,7 @@ from rootless.plan import Exited, LaunchPlan, Ready
 from rootless.processes import SIGCHLD, SIGKILL, exit_code, pid_on_host, spawn, wait_for_end_of, wait_or_hang_up
 from rootless.sessions import Sessions
 from rootless.streams import STDERR, STDOUT, Streams, open_console
-from rootless.surroundings import Surroundings
+from rootless.surroundings import FORWARDER, Surroundings
 from rootless.values import Value, dumps
 
 TYPE_CHECKING = False
@@ -106,10 +106,9 @@ class Container:
 
             # Before there is another network namespace, in which an abstract socket could not be found.
             self.notifier = Notifier(plan.notify, self.loop, self._fds.pop(), self._is_well)
-        surroundings.prepare(self.loop)
-        for pid, name in ((surroundings.connection.pid, "slirp4netns"), (surroundings.fuse_pid, "fuse-overlayfs")):
-            if pid:
-                self._children[pid] = self._helper_watch(name)
+        surroundings.prepare(self.loop, lambda pid: self.on_exit(pid, self._helper_watch(FORWARDER)))
+        for pid, name in surroundings.helpers.items():
+            self._children[pid] = self._helper_watch(name)
         if plan.log.driver not in ("none", "passthrough"):
             from rootless.logs import open_log
 
@@ -407,7 +406,7 @@ class Container:
         if not self._own_pid_namespace:
             from rootless import guardian
 
-            guardian.end_descendants((self.surroundings.fuse_pid, self.surroundings.connection.pid), (self._mounts,))
+            guardian.end_descendants(tuple(self.surroundings.helpers), (self._mounts,))
         self.streams.finish()
         if self._kill_timer is not None:
             self._kill_timer.cancel()

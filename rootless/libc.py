@@ -72,6 +72,8 @@ MOUNT_ATTR_IDMAP = 0x00100000
 
 CLOSE_RANGE_CLOEXEC = 4
 
+_SPLICE_F_MOVE, _SPLICE_F_NONBLOCK = 1, 2  # splice(2)
+
 
 def _check(result: int, what: str) -> int:
     if result < 0:
@@ -185,9 +187,13 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     _check(_lib.pyctl_close_range(first, last, flags), "close_range")
 
 
-def splice(source: int, target: int, length: int, flags: int = 0) -> int:
-    """splice(2) without offsets; returns the bytes moved."""
-    return _check(_lib.pyctl_splice(source, target, length, flags), "splice")
+def splice(source: int, target: int, length: int) -> int:
+    """splice(2) without offsets or waiting; returns the bytes moved, 0 at the end, or minus the errno.
+
+    Not an exception: a forwarder meets EAGAIN once for every piece of data.
+    """
+    moved: int = _lib.pyctl_splice(source, target, length, _SPLICE_F_MOVE | _SPLICE_F_NONBLOCK)
+    return moved if moved >= 0 else -_ffi.errno
 
 
 def clear_inheritable_capabilities() -> None:

@@ -54,6 +54,10 @@ class Loop:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def release(self, fd: int) -> None:
+        """As `forget`, for a descriptor that is closed before the next wait: the kernel then forgets it (epoll(7))."""
+        self._handlers.pop(fd, None)
+
     def after(self, delay_ns: int, call: Callable[[], None]) -> Timer:
         """Call once in `delay_ns` nanoseconds."""
         timer = Timer(time.monotonic_ns() + delay_ns, call)

@@ -18,10 +18,11 @@ from rootless.userns import SUPERVISOR_FILE, start_time
 class Connection:
     """The helper's process and the pipes that speak for it."""
 
-    __slots__ = ("_gate", "_ready", "_stderr", "api_socket", "exit_fd", "pid")
+    __slots__ = ("_gate", "_ready", "_stderr", "api_socket", "exit_fd", "name", "pid")
 
     def __init__(self) -> None:
         self.pid = 0
+        self.name = "slirp4netns"
         self.exit_fd = -1
         self.api_socket = ""
         self._gate = self._ready = self._stderr = -1
@@ -37,7 +38,7 @@ class Connection:
         exit_read, self.exit_fd = os.pipe2(os.O_CLOEXEC)
         self._stderr, stderr_write = os.pipe2(os.O_CLOEXEC)
         argv = [plan.helper, *plan.helper_args, "--ready-fd=3", "--exit-fd=4"]
-        if plan.ports:
+        if plan.ports and plan.port_handler == "slirp4netns":
             self.api_socket = f"{runtime_dir}/slirp4netns.sock"
             # Relative: a socket's path may have 107 bytes (unix(7)), and a runtime directory may be deep.
             argv.append("--api-socket=slirp4netns.sock")

@@ -59,6 +59,8 @@ class NetworkPlan(Value):
         str, ...
     ] = ()  # without --ready-fd, --exit-fd, --api-socket and the target, which the supervisor adds
     ports: tuple[PortForward, ...] = ()
+    port_handler: str = "forwarder"  # "forwarder": rootless.forwarder; "slirp4netns": its API socket
+    host_addresses: tuple[str, str] = ("", "")  # IPv4, IPv6: what the container calls the host; "": its gateway
     ping_group_range: str = "0 2147483647"  # clamped to the mapped ids by the supervisor; "" leaves the kernel's
     sysctls: dict[str, str] = {}  # net.* of a new namespace: a user namespace inside ours could not write them
 

@@ -7,10 +7,10 @@ One request a connection; the end of the request is a shutdown of the writing si
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 
 from rootless.errors import LaunchError, os_error_text
+from rootless.host_ports import STAGE, bind, bind_error, check_free, shown, socket_for
 from rootless.values import dumps, loads
 
 TYPE_CHECKING = False
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rootless.plan import PortForward
     from rootless.udp_relay import UdpRelay
 
-STAGE = "publish ports"
 _ANSWER_TIMEOUT_S = 10.0
 _MAX_ANSWER = 16 << 20  # list_hostfwd with all 65535 ports of both protocols
 
@@ -43,7 +42,7 @@ class Publisher:
             for port in self._ports:
                 check_free(port)
                 if port.protocol not in self._probes:
-                    self._probes[port.protocol] = _socket_for(port)
+                    self._probes[port.protocol] = socket_for(port)
                 if port.protocol == "udp" and port.host_ip in ("0.0.0.0", "127.0.0.1") and not host_loopback:
                     from rootless.udp_relay import UdpRelay  # only for such ports
 
@@ -78,8 +77,8 @@ class Publisher:
         }
         answer = call(api_socket, {"execute": "add_hostfwd", "arguments": arguments})
         if "error" in answer:
-            _bind(self._probes[port.protocol], port)  # says why, in the kernel's words
-            raise LaunchError(STAGE, f"slirp4netns cannot publish {_shown(port)}: {_reason(answer['error'])}")
+            bind(self._probes[port.protocol], port)  # says why, in the kernel's words
+            raise LaunchError(STAGE, f"slirp4netns cannot publish {shown(port)}: {_reason(answer['error'])}")
 
     def _close_probes(self) -> None:
         for probe in self._probes.values():
@@ -135,66 +134,6 @@ def call(api_socket: str, request: dict[str, object]) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise LaunchError(STAGE, f"slirp4netns answered {bytes(data[:80])!r}")
     return answer
-
-
-def check_free(port: PortForward) -> None:
-    """Raises LaunchError where this process could not bind the port now: in use, privileged, not an address of here."""
-    probe = _socket_for(port)
-    try:
-        _bind(probe, port)
-    finally:
-        probe.close()
-
-
-def _socket_for(port: PortForward) -> _socket.socket:
-    kind = _socket.SOCK_DGRAM if port.protocol == "udp" else _socket.SOCK_STREAM
-    return _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC)
-
-
-def _bind(probe: _socket.socket, port: PortForward) -> None:
-    try:
-        if port.protocol != "udp":
-            # As every server does: connections in TIME_WAIT are no conflict, a listening socket is.
-            probe.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        probe.bind((port.host_ip, port.host_port))
-    except OSError as error:
-        raise bind_error(port, error) from error
-
-
-def bind_error(port: PortForward, error: OSError) -> LaunchError:
-    """The kernel's refusal of a bind(2), in the user's terms."""
-    number = error.errno or 0
-    if number == errno.EADDRINUSE:
-        message = f"port {port.host_port} is already in use on {port.host_ip}"
-        hint = f"choose another host port; ss -{'u' if port.protocol == 'udp' else 't'}lnp shows what holds it"
-        if port.protocol == "udp":
-            message = f"udp {message}"
-    elif number in (errno.EACCES, errno.EPERM):
-        message = f"port {port.host_port} on {port.host_ip} is reserved for the administrator"
-        hint = (
-            f"publish a port of {_privileged_below()} or more, or have an administrator run: "
-            f"sysctl net.ipv4.ip_unprivileged_port_start={port.host_port}"
-        )
-    elif number == errno.EADDRNOTAVAIL:
-        message, hint = f"cannot publish on {port.host_ip}: not an address of this host", ""
-    else:
-        message, hint = os_error_text(error, f"publish {_shown(port)}"), ""
-    return LaunchError(STAGE, message, hint=hint, errno=number)
-
-
-def _privileged_below(proc: str = "/proc") -> int:
-    try:
-        fd = os.open(f"{proc}/sys/net/ipv4/ip_unprivileged_port_start", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return int(os.read(fd, 16))
-        finally:
-            os.close(fd)
-    except (OSError, ValueError):
-        return 1024
-
-
-def _shown(port: PortForward) -> str:
-    return f"{port.host_ip}:{port.host_port}:{port.container_port}/{port.protocol}"
 
 
 def _reason(error: object) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rootless.cgroup import ContainerCgroup
     from rootless.loop import Loop
     from rootless.plan import LaunchPlan
-    from rootless.slirp_api import Publisher
+    from rootless.publishing import Publishing
+
+FORWARDER = "the port forwarder"
 
 
 class Surroundings:
@@ -45,14 +47,17 @@ class Surroundings:
         self.connection = netns.Connection()
         self.fuse_pid = 0
         self.namespace_fds: list[int] = []
-        self._publisher: Publisher | None = None
+        self._publishing: Publishing | None = None
         self._outer_proc = outer_proc
         self._supervisor_pid = supervisor_pid
         self._own_pid_namespace = own_pid_namespace
         self._trace = trace
 
-    def prepare(self, loop: Loop) -> None:
-        """Make everything.  Raises Error; `release` then takes down what was made."""
+    def prepare(self, loop: Loop, forwarding: Callable[[int], None]) -> None:
+        """Make everything.  Raises Error; `release` then takes down what was made.
+
+        forwarding: called with the port forwarder's pid, should there ever be one.
+        """
         plan = self.plan
         self._write_files()
         self._make_network()
@@ -66,13 +71,22 @@ class Surroundings:
         self._open_namespaces()
         if scope is not None:
             self.cgroup = scope()
-        self._finish_network(loop)
+        self._finish_network(loop, forwarding)
+
+    @property
+    def helpers(self) -> dict[int, str]:
+        """Processes that the container cannot do without: pid → name."""
+        found = {self.connection.pid: self.connection.name, self.fuse_pid: "fuse-overlayfs"}
+        if self._publishing is not None:
+            found[self._publishing.pid] = FORWARDER
+        found.pop(0, None)
+        return found
 
     def release(self) -> None:
         """Everything but the cgroup goes (the runtime may still need that for its own clean-up)."""
         self.connection.close()
-        if self._publisher is not None:
-            self._publisher.close()
+        if self._publishing is not None:
+            self._publishing.close()
         plan = self.plan
         if plan.rootfs.driver != "directory":
             # By umount, not by this process's end: fuse-overlayfs must still be there to take what the
@@ -120,10 +134,10 @@ class Surroundings:
             netns.join(self._outer_proc, network)
         elif network.kind != "host":
             if network.ports:
-                from rootless.slirp_api import Publisher  # only with published ports
+                from rootless.publishing import Publishing  # only with published ports
 
                 # Here, because its sockets are to be the host's.
-                self._publisher = Publisher(network.ports, "--disable-host-loopback" not in network.helper_args)
+                self._publishing = Publishing(network)
             if network.helper:
                 self._trace(f"{network.helper} {' '.join(network.helper_args)}")
                 self.connection.start(network, self.plan.runtime_dir)
@@ -134,13 +148,14 @@ class Surroundings:
                 self.connection.release()
             netns.allow_ping(network.ping_group_range, mapped_size(read_map("gid")) - 1)
             netns.write_sysctls(network.sysctls)
+            if self._publishing is not None:
+                self._publishing.enter()
 
-    def _finish_network(self, loop: Loop) -> None:
-        if not self.connection.pid:
-            return
-        self.connection.wait_ready()
-        if self._publisher is not None:
-            self._publisher.publish(self.connection.api_socket, loop)
+    def _finish_network(self, loop: Loop, forwarding: Callable[[int], None]) -> None:
+        if self.connection.pid:
+            self.connection.wait_ready()
+        if self._publishing is not None:
+            self._publishing.connect(self.connection.api_socket, loop, forwarding)
 
     def _prepare_root(self) -> None:
         """The user, the working directory, new volumes: what needs the mounted root."""

@@ -32,7 +32,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def make(*options: str, ports: tuple[Port, ...] = (), reach: tuple[tuple[str, int], ...] = ()) -> dict[str, Any]:
-        plan = network_plan(Network(mode="slirp4netns", options=options, ports=ports), facts)
+        handled = (*options, "port_handler=slirp4netns")
+        plan = network_plan(Network(mode="slirp4netns", options=handled, ports=ports), facts)
         unshare = ["unshare", "--user", "--map-root-user", "--mount", "--propagation=private", "--pid", "--fork"]
         world = subprocess.Popen(
             [*unshare, "--kill-child", sys.executable, str(WORLD)],

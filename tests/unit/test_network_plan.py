@@ -35,7 +35,37 @@ def args_of(*options: str, facts: NetworkFacts = FACTS) -> tuple[str, ...]:
 def test_default() -> None:
     for mode in ("slirp4netns", "private"):
         plan = network_plan(Network(mode=mode), FACTS)
-        assert plan == NetworkPlan(kind="slirp4netns", helper="/usr/bin/slirp4netns", helper_args=DEFAULT_ARGS)
+        assert plan == NetworkPlan(
+            kind="slirp4netns",
+            helper="/usr/bin/slirp4netns",
+            helper_args=DEFAULT_ARGS,
+            host_addresses=("10.0.2.2", "fd00::2"),
+        )
+
+
+def test_what_the_container_calls_the_host() -> None:
+    assert network_plan(slirp("cidr=10.77.0.0/16"), FACTS).host_addresses == ("10.77.0.2", "fd00::2")
+    assert network_plan(slirp("enable_ipv6=false"), FACTS).host_addresses == ("10.0.2.2", "")
+
+
+def test_port_handlers() -> None:
+    """Podman's names: its rootlesskit stands for a forwarder of the engine's own."""
+    assert network_plan(slirp("port_handler=rootlesskit"), FACTS).port_handler == "forwarder"
+    assert network_plan(slirp("port_handler=slirp4netns"), FACTS).port_handler == "slirp4netns"
+
+
+def test_where_a_port_listens() -> None:
+    def addresses(host_ip: str, bind_address: str = "0.0.0.0", ipv6: bool = True, *options: str) -> list[str]:
+        port = Port(container_port=80, host_port=8080, host_ip=host_ip)
+        facts = FACTS.replace(bind_address=bind_address, ipv6=ipv6)
+        return [forward.host_ip for forward in network_plan(slirp(*options, ports=(port,)), facts).ports]
+
+    assert addresses("") == ["0.0.0.0", "::"]
+    assert addresses("", ipv6=False) == ["0.0.0.0"]
+    assert addresses("", "0.0.0.0", True, "port_handler=slirp4netns") == ["0.0.0.0"]
+    assert addresses("", "127.0.0.1") == ["127.0.0.1"]
+    for address in ("0.0.0.0", "::", "::1", "192.0.2.1"):
+        assert addresses(address) == [address]
 
 
 def test_other_modes() -> None:
@@ -112,7 +142,6 @@ def test_switches() -> None:
         "cidr=fd00::/64",
         "cidr=10.0.0.0/24x",
         "port_handler=abc",
-        "port_handler=rootlesskit",
         "outbound_addr=",
         "outbound_addr=fe80::1",
         "outbound_addr=a/b",
@@ -203,8 +232,7 @@ def test_ports() -> None:
 @pytest.mark.parametrize(
     ("port", "message"),
     [
-        (Port(container_port=80, host_port=8080, protocol="sctp"), "8080:80/sctp: slirp4netns forwards tcp and udp"),
-        (Port(container_port=80, host_port=8080, host_ip="::1"), r"\[::1\]:8080:80: slirp4netns forwards IPv4 only"),
+        (Port(container_port=80, host_port=8080, protocol="sctp"), "8080:80/sctp: sctp cannot be forwarded"),
         (Port(container_port=80, host_port=8080, host_ip="300.1.1.1"), "is not an IP address"),
         (Port(container_port=80, host_port=8080, host_ip="localhost"), "is not an IP address"),
         (Port(container_port=80, host_port=0), "ports go from 1 to 65535"),
@@ -215,6 +243,13 @@ def test_ports() -> None:
 def test_ports_that_cannot_be(port: Port, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_network(slirp(ports=(port,)))
+
+
+def test_slirp4netns_forwards_ipv4_only() -> None:
+    port = Port(container_port=80, host_port=8080, host_ip="::1")
+    check_network(slirp(ports=(port,)))
+    with pytest.raises(UsageError, match=r"\[::1\]:8080:80: slirp4netns forwards IPv4 only"):
+        check_network(slirp("port_handler=slirp4netns", ports=(port,)))
 
 
 def test_one_host_port_for_two() -> None:

@@ -1,0 +1,90 @@
+"""The published ports of one container, in its supervisor: by the forwarder, or by slirp4netns.
+
+Weight: `os`, `rootless.host_ports`, `rootless.forwarder`; `rootless.slirp_api` where slirp4netns is to publish.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless import forwarder
+from rootless.host_ports import open_port
+from rootless.loop import READ
+from rootless.processes import SIGKILL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless.loop import Loop
+    from rootless.plan import NetworkPlan
+    from rootless.slirp_api import Publisher
+
+_RETRY_NS = 200_000_000
+
+
+class Publishing:
+    """To be made in the host's network namespace: then a port in use is found before anything is started."""
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        """Binds the ports.  Raises LaunchError naming the first that cannot be had, and why."""
+        self.pid = 0  # of the forwarder
+        self._host_addresses = plan.host_addresses
+        self._publisher: Publisher | None = None
+        self._services: list[forwarder.Service] = []
+        if plan.port_handler == "slirp4netns":
+            from rootless.slirp_api import Publisher
+
+            self._publisher = Publisher(plan.ports, "--disable-host-loopback" not in plan.helper_args)
+            return
+        try:
+            for port in plan.ports:
+                self._services.append(forwarder.Service(open_port(port), port.container_port, port.protocol))
+        except BaseException:
+            self._close_services()
+            raise
+
+    def enter(self) -> None:
+        """In the container's namespace, still empty: what may be missing there is found.  Raises LaunchError."""
+        if self._services:
+            forwarder.prepare(self._services)
+
+    def connect(self, api_socket: str, loop: Loop, started: Callable[[int], None]) -> None:
+        """With the network there: serve the ports.  Raises LaunchError.
+
+        The forwarder is started when its first client comes, so that a container that nobody calls has none, and
+        `started` gets its pid.
+        """
+        if self._publisher is not None:
+            self._publisher.publish(api_socket, loop)
+        for service in self._services:
+            loop.watch(service.socket.fileno(), READ, lambda _events: self._start(loop, started))
+
+    def _start(self, loop: Loop, started: Callable[[int], None]) -> None:
+        for service in self._services:
+            loop.forget(service.socket.fileno())
+        try:
+            self.pid = forwarder.start(self._services, *self._host_addresses)
+        except OSError:  # no more processes or memory at the moment; clients wait
+            loop.after(_RETRY_NS, lambda: self.connect("", loop, started))
+            return
+        self._close_services()
+        started(self.pid)
+
+    def close(self) -> None:
+        """The ports are free again."""
+        if self.pid:
+            try:
+                os.kill(self.pid, SIGKILL)
+                os.waitpid(self.pid, 0)
+            except OSError:
+                pass  # it has ended, and the loop has reaped it
+            self.pid = 0
+        self._close_services()
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def _close_services(self) -> None:
+        for service in self._services:
+            service.socket.close()
+        self._services.clear()
