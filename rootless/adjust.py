@@ -1,4 +1,4 @@
-"""A running container changed by its supervisor: frozen, thawed, given other limits.
+"""A running container changed by its supervisor: frozen, thawed, given other limits, its root handed out.
 
 Weight: light modules only; loaded by the first such request.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 from rootless.container_files import READY_FILE
-from rootless.errors import Error
+from rootless.errors import Error, os_error_text
 from rootless.fds import read_file, write_file
-from rootless.plan import Pause, Ready, Update
+from rootless.plan import OpenRoot, Pause, Ready, Update
 from rootless.values import decode, dumps
 
 TYPE_CHECKING = False
@@ -18,14 +18,26 @@ if TYPE_CHECKING:
     from rootless.container import Container
 
 
-def carry_out(container: Container, request: Pause | Update) -> None:
-    """Do what is asked.  Raises Error, LimitError; nothing has changed then."""
+def carry_out(container: Container, request: OpenRoot | Pause | Update) -> tuple[int, ...]:
+    """Do what is asked; returns descriptors for who asked.  Raises Error, LimitError; nothing has changed then."""
     if container.pidfd < 0:
         raise Error("the container is not running")
+    if isinstance(request, OpenRoot):
+        return (_open_root(container, request.inside),)
     if isinstance(request, Pause):
         _pause(container, request.freeze)
     else:
         _update(container, request)
+    return ()
+
+
+def _open_root(container: Container, inside: bool) -> int:
+    # The container's own mounts are in its mount namespace alone; this process's has the bare root.
+    path = f"/proc/{container.pid}/root" if inside else container.plan.rootfs.merged
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Error(os_error_text(error, "the container's root")) from error
 
 
 def _pause(container: Container, freeze: bool) -> None:

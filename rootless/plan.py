@@ -322,6 +322,13 @@ class Status(Value):
     cgroup: str = ""  # directory of the container's own cgroup, "" where it has none
 
 
+class OpenRoot(Value):
+    """Answer: Done, with a descriptor of the root directory: the image's files with the container's changes, or,
+    `inside`, as the container's processes see it, with all that is mounted there."""
+
+    inside: bool = False
+
+
 class Pause(Value):
     """Freeze every process of the container, or let them go on.  Answer: Done or Failed."""
 

@@ -24,6 +24,7 @@ from rootless.plan import (
     Failed,
     HealthRun,
     Kill,
+    OpenRoot,
     Pause,
     Query,
     Resize,
@@ -109,20 +110,21 @@ class Sessions:
             self.answer(channel, self._status())
         elif isinstance(message, HealthRun):
             self._health_run(channel)
-        elif isinstance(message, (Pause, Update)):
+        elif isinstance(message, (OpenRoot, Pause, Update)):
             from rootless import adjust  # few containers are changed while they run
 
-            adjust.carry_out(container, message)
-            self.answer(channel, Done())
+            opened = adjust.carry_out(container, message)
+            self.answer(channel, Done(), opened)
+            close_all(opened)
         else:
             close_all(fds)
             channel.close()
 
-    def answer(self, channel: Channel, message: Value) -> None:
+    def answer(self, channel: Channel, message: Value, fds: tuple[int, ...] = ()) -> None:
         """Send and close; a client that has gone is nobody's loss."""
         try:
             channel.set_timeout(5.0)
-            channel.send(message)
+            channel.send(message, fds)
         except OSError:
             pass
         channel.close()

@@ -28,6 +28,7 @@ from storage.manifest import (
     Manifest,
     parse_manifest,
 )
+from storage.manifest_convert import compression_of, layer_type
 from storage.pipeline import LayerPipeline
 from storage.threaded import ThreadedReader
 
@@ -157,8 +158,7 @@ class Importer:
 
 
 def make_manifest(config: bytes, layers: Sequence[Descriptor], oci: bool) -> Manifest:
-    """A manifest for a configuration and gzip layers that came without one; the same for the same input."""
-    layer_type = OCI_LAYER + "+gzip" if oci else DOCKER_LAYER
+    """A manifest for a configuration and layers that came without one; the same for the same input."""
     tree = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST if oci else DOCKER_MANIFEST,
@@ -167,7 +167,10 @@ def make_manifest(config: bytes, layers: Sequence[Descriptor], oci: bool) -> Man
             "digest": digests.of(config),
             "size": len(config),
         },
-        "layers": [{"mediaType": layer_type, "digest": d.digest, "size": d.size} for d in layers],
+        "layers": [
+            {"mediaType": layer_type(oci, compression_of(d.media_type)), "digest": d.digest, "size": d.size}
+            for d in layers
+        ],
     }
     manifest = parse_manifest(dumps(tree).encode())
     assert isinstance(manifest, Manifest)

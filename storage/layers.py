@@ -34,6 +34,7 @@ from storage.unpack import UnpackLimits, UnpackReport, unpack
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from storage.compression import Reader
 
@@ -52,6 +53,10 @@ class Layer(Value):
     size: int  # bytes of the uncompressed archive
     files: int
     squashed: bool = False  # owners were not kept
+
+
+def _layer(row: tuple[Any, ...]) -> Layer:
+    return Layer(key=row[0], diff_id=row[1], directory=row[2], size=row[3], files=row[4], squashed=bool(row[5]))
 
 
 def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
@@ -96,7 +101,16 @@ class LayerStore:
         )
         if row is None or not os.path.isdir(self.paths.layer(row[2])):
             return None
-        return Layer(key=row[0], diff_id=row[1], directory=row[2], size=row[3], files=row[4], squashed=bool(row[5]))
+        return _layer(row)
+
+    def of_image(self, image_id: str) -> tuple[Layer, ...]:
+        """An image's layers, lowest first."""
+        rows = self.db.query(
+            "SELECT l.key, l.diff_id, l.directory, l.size, l.files, l.squashed FROM image_layers i"
+            " JOIN layers l ON l.key = i.layer_key WHERE i.image_id = ? ORDER BY i.position",
+            (image_id,),
+        )
+        return tuple(_layer(row) for row in rows)
 
     def lock(
         self, diff_id: str, cancelled: Callable[[], bool] | None = None, waiting: Callable[[], None] | None = None

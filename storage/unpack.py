@@ -21,7 +21,6 @@ from storage.tarstream import BLOCKDEV, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
     from storage.compression import Reader
 
 _HOLE = 64 << 10  # shorter runs of zeros are written
@@ -107,6 +106,11 @@ def clean_path(name: bytes) -> bytes | None:
         else:
             parts.append(part)
     return b"/".join(parts)
+
+
+def is_kept_xattr(name: str) -> bool:
+    """Whether a layer may have this attribute."""
+    return name.startswith(_XATTR_ALLOWED) and not name.startswith(_XATTR_REFUSED)
 
 
 class _Unpacker:
@@ -370,7 +374,7 @@ class _Unpacker:
 
     def _set_xattrs(self, xattrs: dict[str, bytes], fd: int) -> None:
         for name, value in xattrs.items():
-            if not name.startswith(_XATTR_ALLOWED) or name.startswith(_XATTR_REFUSED):
+            if not is_kept_xattr(name):
                 self._xattrs += 1
                 continue
             try:

@@ -198,6 +198,11 @@ HOMES: dict[str, str] = {
     "pause": "live",
     "unpause": "live",
     "update": "live",
+    "commit": "files",
+    "export": "files",
+    "diff": "files",
+    "container diff": "files",
+    "image diff": "files",
     "container exists": "container",
     "container cleanup": "container",
     "container prune": "container",
@@ -245,7 +250,7 @@ ALIASES: dict[str, str] = {
     **{
         f"container {verb}": verb
         for verb in (
-            *("attach", "create", "exec", "kill", "logs", "port", "ps", "restart"),
+            *("attach", "commit", "create", "exec", "export", "kill", "logs", "port", "ps", "restart"),
             *("pause", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait"),
         )
     },

@@ -10,14 +10,14 @@ _REMOTE = "there is no service to connect to: pyctl acts in this process, on thi
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(
         (
-            *("artifact", "auto-update", "build", "commit", "compose", "cp", "diff", "events", "export"),
-            *("generate kube", "generate spec", "healthcheck", "init", "kube", "mount", "network", "play"),
+            *("artifact", "auto-update", "build", "compose", "cp", "events", "generate kube", "generate spec"),
+            *("healthcheck", "init", "kube", "mount", "network", "play"),
             *("pod", "rename", "secret", "unmount", "umount"),
-            *("builder", "buildx", "container checkpoint", "container clone", "container commit", "container cp"),
-            *("container diff", "container export", "container init", "container mount"),
+            *("builder", "buildx", "container checkpoint", "container clone", "container cp"),
+            *("container init", "container mount"),
             *("container rename", "container restore", "container runlabel"),
             *("container unmount", "container umount", "image build"),
-            *("image diff", "image mount", "image sign", "image trust"),
+            *("image mount", "image sign", "image trust"),
             *("image unmount", "image umount", "volume export", "volume import", "volume mount", "volume reload"),
             *("manifest add", "manifest annotate", "manifest create", "manifest exists", "manifest push"),
             *("manifest remove", "manifest rm"),

@@ -126,7 +126,7 @@ def _rootfs(
         if not os.path.isdir(spec.rootfs):
             raise NotFound(f"--rootfs {spec.rootfs}: no such directory")
         return RootfsPlan(driver="directory", merged=spec.rootfs)
-    lower, root_like = ((spec.rootfs,), spec.rootfs) if spec.rootfs else _layers(engine, spec)
+    lower, root_like = root_layers(engine, spec)
     driver = engine.storage_driver
     helper = ""
     if driver == "fuse-overlayfs":
@@ -155,8 +155,10 @@ def _mapping(rows: tuple[IdRange, ...]) -> str:
     return ":".join(f"{r.inside}:{r.outside}:{r.size}" for r in rows)
 
 
-def _layers(engine: Engine, spec: ContainerSpec) -> tuple[tuple[str, ...], str]:
-    """(layer directories, topmost first; the one that says what the root itself is like, or "")."""
+def root_layers(engine: Engine, spec: ContainerSpec) -> tuple[tuple[str, ...], str]:
+    """(directories below the container's own, topmost first; the one that says what the root is like, or "")."""
+    if spec.rootfs:
+        return (spec.rootfs,), spec.rootfs
     directories, root = layer_directories(engine.db, spec.image_id)
     if not directories:
         raise NotFound(f"image {spec.image} of the container has no layers here", hint=f"pyctl pull {spec.image}")

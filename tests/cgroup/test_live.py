@@ -150,3 +150,20 @@ def test_a_paused_container_is_not_unhealthy(engine: Engine) -> None:
 def held_events(cgroup: Path) -> dict[str, str]:
     rows = (line.split(" ", 1) for line in (cgroup / "cgroup.events").read_text().splitlines())
     return {key: value for key, value in rows}  # noqa: C416 - lists, not pairs
+
+
+def test_commit_of_one_moment(engine: Engine) -> None:
+    """--pause: two files that are written in turn do not come apart, and the container goes on afterwards."""
+    script = "i=0; while :; do i=$((i+1)); for f in first second; do echo $i > /t; mv /t /$f; done; done"
+    engine("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    wait_until(lambda: engine("exec", "box", "cat", "/second", status=None).out)
+    engine("commit", "-q", "--pause", "box", "moment", timeout_s=120)
+    assert engine.state("box") == "running"
+    first, second = engine("run", "--rm", "moment", "cat", "/first", "/second").out.split()
+    assert int(first) - int(second) in (0, 1)
+    wait_until(lambda: int(engine("exec", "box", "cat", "/second").out or 0) > int(second))
+    engine("pause", "box")
+    engine("commit", "-q", "--pause", "box", "moment", timeout_s=120)
+    assert engine.state("box") == "paused", "it was paused before"
+    engine("rm", "-f", "-t", "0", "box")
+    engine("rmi", "moment")

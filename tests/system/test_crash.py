@@ -186,6 +186,28 @@ def test_a_full_disk(fresh: Engine, busybox_tar: Path) -> None:
     assert "Traceback" not in out, out
 
 
+def test_a_commit_on_a_full_disk(fresh: Engine, busybox_tar: Path) -> None:
+    pyctl = " ".join(COMMAND)
+    commands = f"""
+    export XDG_RUNTIME_DIR={fresh.runtime}
+    P="{pyctl} --root {fresh.storage_root}"
+    $P import -q {busybox_tar} box >/dev/null && echo imported
+    $P run --name c --network=none box sh -c 'head -c 4m /dev/urandom > /big'; echo "run: $?"
+    head -c 64m /dev/zero > {fresh.storage_root}/filler 2>/dev/null
+    $P commit -q c made; echo "commit: $?"
+    $P images -q | wc -l
+    $P system check; echo "check: $?"
+    rm {fresh.storage_root}/filler
+    $P commit -q c made > /dev/null; echo "again: $?"
+    $P rm c; $P rmi -f box made >/dev/null; echo "rmi: $?"
+    """
+    out = full_disk_script(fresh, commands)
+    lines = out.splitlines()
+    assert {"imported", "run: 0", "commit: 125", "1", "check: 0", "again: 0", "rmi: 0"} <= set(lines), out
+    assert "No space left" in out, out
+    assert "Traceback" not in out, out
+
+
 def test_a_damaged_database_is_told(fresh: Engine, busybox_tar: Path) -> None:
     fresh("import", "-q", busybox_tar, "box")
     [database] = fresh.storage_root.rglob("state.db")
