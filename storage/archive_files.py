@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 # Manifests and the like that are read whole; layers are streamed.
 MAX_DOCUMENT_BYTES = 8 << 20
 _MAX_MEMBERS = 100_000
+_MAX_NAME_BYTES = 32 << 20  # of all names and links together
 _CHUNK = 1 << 20
 
 
@@ -158,11 +159,12 @@ class TarFiles:
     def _scan(self) -> None:
         source = _Skipping(self._fd)
         tar = TarStream(source, self.what)
-        count = 0
+        count = name_bytes = 0
         while (entry := tar.next()) is not None:
             count += 1
-            if count > _MAX_MEMBERS:
-                raise tar.error(f"more than {_MAX_MEMBERS} members: this holds no images")
+            name_bytes += len(entry.name) + len(entry.link)
+            if count > _MAX_MEMBERS or name_bytes > _MAX_NAME_BYTES:
+                raise tar.error(f"more than {_MAX_MEMBERS} members, or longer names: this holds no images")
             name = clean_path(entry.name)
             if not name:
                 continue

@@ -41,11 +41,13 @@ class LayerTree:
 
     error: makes the Error of a problem, naming the archive's current entry.
     implicit: directories that had to be made without an entry of their own, in order.
+    name_bytes: of the paths that are remembered (of directories), together: memory that an archive can ask for.
     """
 
     def __init__(self, root: int, error: Callable[[str], Error]) -> None:
         self.root = root
         self.implicit: dict[bytes, None] = {}
+        self.name_bytes = 0
         self._error = error
         self._directories: dict[bytes, int] = {}  # path → descriptor, least recently used first
         self._retired = -1  # out of the cache, but perhaps in use for the current entry
@@ -112,6 +114,7 @@ class LayerTree:
             os.unlink(name, dir_fd=fd)
             os.mkdir(name, 0o755, dir_fd=fd)
         self.implicit[path] = None
+        self.name_bytes += len(path)
         below = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
         try:
             os.chmod(below, 0o755)  # whatever the umask says
@@ -132,6 +135,8 @@ class LayerTree:
                 hidden = self.clear(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
         self.implicit.pop(path, None)
+        if path not in self._times:
+            self.name_bytes += len(path)
         self._times[path] = mtime_ns
         fd = self._directories.get(path, -1)
         if fd < 0:

@@ -1,7 +1,8 @@
 """Reading tar as a stream: ustar, pax, GNU (long names, sparse, base-256 numbers), star, and V7 archives.
 
 Weight: `_struct`, `zlib` (C).  Nothing here touches a file system; what a name may do is `storage.unpack`'s concern.
-Memory is bounded: one chunk of the source, one extended header of at most 1 MiB, one sparse map.
+Memory is bounded: one chunk of the source, extended headers of at most 4 MiB for a member and 1 MiB for all, one
+sparse map.
 
 Formats: POSIX.1-2017 pax(1), "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Sparse Formats"
 and "Basic Tar Format"; star(5) for SCHILY.xattr.
@@ -31,6 +32,7 @@ BLOCK = 512
 _CHUNK = 256 << 10
 # Go's archive/tar, which most other engines read with, has the same bound: an archive beyond it is hostile.
 MAX_EXTENDED_HEADER = 1 << 20
+MAX_EXTENDED_HEADERS = 4 << 20  # of one member, together
 MAX_SPARSE_PIECES = 1 << 20
 _MAX_SIZE = 1 << 62
 _MAX_TIME_NS = (1 << 63) - 1
@@ -172,7 +174,11 @@ class TarStream:
         self._left = self._padding = 0
         pax: dict[bytes, bytes] | None = None
         long_name = long_link = None
+        begin = self.offset - self.buffered
         while True:
+            # Header upon header is no member: without a bound it would be neither counted nor ever end.
+            if self.offset - self.buffered - begin > MAX_EXTENDED_HEADERS:
+                raise self.error(f"more than {MAX_EXTENDED_HEADERS} bytes of extended headers before one member")
             block = self._take(BLOCK)
             if block == _ZERO_BLOCK or not block:
                 if pax is not None or long_name is not None or long_link is not None:
@@ -188,6 +194,8 @@ class TarStream:
             elif kind == b"g":
                 payload = self._payload(self._number(fields[4], "size"), MAX_EXTENDED_HEADER)
                 self._global = self._pax(payload, self._global)
+                if sum(map(len, (*self._global, *self._global.values()))) > MAX_EXTENDED_HEADER:
+                    raise self.error(f"global headers of more than {MAX_EXTENDED_HEADER} bytes together")
             elif kind == b"L":
                 long_name = self._payload(self._number(fields[4], "size"), MAX_EXTENDED_HEADER).partition(b"\0")[0]
             elif kind == b"K":

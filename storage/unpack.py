@@ -39,13 +39,15 @@ class UnpackLimits(Value):
     """Caps against archives that are made to fill a disk.  0 switches a cap off.
 
     max_bytes: really written (holes are free); max_stream_bytes: of the uncompressed archive; max_ratio: written
-    bytes for each compressed one, beyond the first 64 MiB.
+    bytes for each compressed one, beyond the first 64 MiB; max_name_bytes: of all directories' paths, which are kept in
+    memory.
     """
 
     max_bytes: int = 64 << 30
     max_stream_bytes: int = 256 << 30
     max_entries: int = 2_000_000
     max_ratio: int = 300
+    max_name_bytes: int = 64 << 20
 
 
 class UnpackReport(Value):
@@ -135,12 +137,14 @@ class _Unpacker:
     def run(self) -> UnpackReport:
         tar, limits = self._tar, self._limits
         implicit = self.tree.implicit
-        max_entries = limits.max_entries or 1 << 62
+        max_entries, max_names = limits.max_entries or 1 << 62, limits.max_name_bytes or 1 << 62
         while (entry := tar.next()) is not None:
             self._entries += 1
             # Directories without an entry count too: one name of 4096 bytes can ask for 2000 of them.
             if self._entries + len(implicit) > max_entries:
-                raise tar.error(f"more than {limits.max_entries} entries (max_entries)")
+                raise tar.error(f"more than {limits.max_entries} entries (layer_max_entries)")
+            if self.tree.name_bytes > max_names:
+                raise tar.error(f"paths of directories of more than {max_names} bytes together (layer_max_names)")
             if tar.offset > self._max_stream:
                 raise self._too_large()
             try:
@@ -176,7 +180,7 @@ class _Unpacker:
         )
 
     def _too_large(self) -> Error:
-        return self._tar.error(f"the archive is larger than {self._max_stream} bytes (max_stream_bytes)")
+        return self._tar.error(f"the archive is larger than {self._max_stream} bytes (layer_max_stream)")
 
     # --- where an entry goes ---
 
@@ -235,7 +239,9 @@ class _Unpacker:
     def _count(self, size: int) -> None:
         self._written += size
         if self._written > self._max_written:
-            raise self._tar.error(f"the archive expands to more than {self._max_written} bytes (max_bytes, max_ratio)")
+            raise self._tar.error(
+                f"the archive expands to more than {self._max_written} bytes (layer_max_size, layer_max_ratio)"
+            )
         if self._tar.offset > self._max_stream:
             raise self._too_large()
 

@@ -31,4 +31,6 @@ def unpack_limits(engine: Engine) -> UnpackLimits:
         max_bytes=config.layer_max_bytes or usual.max_bytes,
         max_entries=config.layer_max_entries or usual.max_entries,
         max_ratio=config.layer_max_ratio or usual.max_ratio,
+        max_stream_bytes=config.layer_max_stream_bytes or usual.max_stream_bytes,
+        max_name_bytes=config.layer_max_name_bytes or usual.max_name_bytes,
     )

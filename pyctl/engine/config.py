@@ -50,6 +50,8 @@ class Config(Value):
     layer_max_bytes: int = 0  # caps of unpacking; 0: the storage's own
     layer_max_entries: int = 0
     layer_max_ratio: int = 0
+    layer_max_stream_bytes: int = 0
+    layer_max_name_bytes: int = 0
 
     # [containers]
     annotations: tuple[str, ...] = ()

@@ -58,6 +58,8 @@ _OWN = (
     _Row("", "layer_max_size", "size", "layer_max_bytes"),
     _Row("", "layer_max_entries", "int"),
     _Row("", "layer_max_ratio", "int"),
+    _Row("", "layer_max_stream", "size", "layer_max_stream_bytes"),
+    _Row("", "layer_max_names", "size", "layer_max_name_bytes"),
 )
 _CONTAINERS = (
     *(

@@ -390,10 +390,15 @@ def test_a_dangling_link_on_the_way_is_told(run: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("entries", "limits", "message"),
     [
-        ([Entry("big", os.urandom(3 << 20))], UnpackLimits(max_bytes=1 << 20), r"entry big: .*max_bytes"),
-        ([Entry("big", bytes(9 << 20))], UnpackLimits(max_stream_bytes=1 << 20), r"entry big: .*max_stream_bytes"),
+        ([Entry("big", os.urandom(3 << 20))], UnpackLimits(max_bytes=1 << 20), r"entry big: .*layer_max_size"),
+        ([Entry("big", bytes(9 << 20))], UnpackLimits(max_stream_bytes=1 << 20), r"entry big: .*layer_max_stream"),
         ([Entry(f"f{n}") for n in range(50)], UnpackLimits(max_entries=49), r"entry f49: more than 49 entries"),
         ([Entry("d/" * 300 + "f")], UnpackLimits(max_entries=100), r"$"),
+        (
+            [Entry(f"{n}" * 200, kind=DIR) for n in range(9)],
+            UnpackLimits(max_name_bytes=1500),
+            r"entry 8+[.:]+ paths of directories of more than 1500 bytes",
+        ),
     ],
 )
 def test_caps(run: Callable[..., Any], entries: list[Entry], limits: UnpackLimits, message: str) -> None:
@@ -412,7 +417,7 @@ def test_the_ratio_is_capped(run: Callable[..., Any]) -> None:
 
 
 def test_what_follows_the_archive_is_bounded_too(run: Callable[..., Any]) -> None:
-    with pytest.raises(Error, match="max_stream_bytes"):
+    with pytest.raises(Error, match="layer_max_stream"):
         run(layer_tar([Entry("a")]) + bytes(4 << 20), limits=UnpackLimits(max_stream_bytes=2 << 20))
 
 

@@ -235,6 +235,17 @@ def test_malformed_archives_name_what_is_wrong(archive: bytes, message: str) -> 
         read_all(archive)
 
 
+def test_headers_without_a_member_end() -> None:
+    """Extended headers are not counted as members: a small archive must not make them without end, or keep them."""
+    many = b"".join(pax(b"k%d" % n, bytes([97]) * 500_000) for n in range(12))
+    with pytest.raises(TarError, match="extended headers before one member"):
+        read_all(many + header() + bytes(1024))
+    kept = [pax(b"k%d" % n, b"v" * 500_000) for n in range(4)]
+    globals_ = b"".join(header(kind=b"g", size=block[124:136].strip(b"\0")) + block[512:] + header() for block in kept)
+    with pytest.raises(TarError, match="global headers of more than"):
+        read_all(globals_ + bytes(1024))
+
+
 def test_a_sparse_map_must_fit_its_file() -> None:
     for pieces in (b"0,4,2,4", b"0,1", b"0,600", b"0,512,512", b"9,1,0,511"):
         extended = pax(b"GNU.sparse.map", pieces, b"GNU.sparse.size", b"600")
