@@ -21,8 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol, Self
 
-    from storage.paths import StorePaths
-
     class Source(Protocol):
         """A byte stream that is closed; `size` is its length, 0 where unknown."""
 
@@ -228,22 +226,22 @@ class _Skipping:
         return self.position <= self._size
 
 
-def open_tar(paths: StorePaths, source: int, what: str) -> TarFiles:
+def open_tar(folder: str, source: int, what: str) -> TarFiles:
     """The members of the archive that descriptor `source` is, which stays the caller's.
 
-    It may be compressed, and may be a pipe; then the archive goes through a temporary file below `partial/`.
+    It may be compressed, and may be a pipe; then the archive goes through a temporary file in `folder`.
     """
-    fd = plain_file(paths, source, what)
+    fd = plain_file(folder, source, what)
     return TarFiles(fd, what)
 
 
-def plain_file(paths: StorePaths, source: int, what: str) -> int:
+def plain_file(folder: str, source: int, what: str) -> int:
     """A descriptor of the uncompressed, seekable content of `source`; the caller's to close."""
     try:
         seekable = os.fstat(source).st_mode & 0o170000 == 0o100000
         if seekable and not detect(os.pread(source, 6, 0)):
             return os.dup(source)
-        target = _temporary(paths)
+        target = temporary_file(folder)
     except OSError as error:
         raise no_room(error, what) from error
     try:
@@ -265,12 +263,12 @@ def plain_file(paths: StorePaths, source: int, what: str) -> int:
     return target
 
 
-def _temporary(paths: StorePaths) -> int:
+def temporary_file(folder: str) -> int:
     """A file without a name, which is gone with its descriptor."""
     try:
-        return os.open(paths.partial, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        return os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
     except OSError:  # not every file system has these
-        path = f"{paths.partial}/tmp-{os.getpid()}-{os.urandom(8).hex()}"
+        path = f"{folder}/tmp-{os.getpid()}-{os.urandom(8).hex()}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(path)
         return fd

@@ -35,11 +35,18 @@ from storage.threaded import ThreadedReader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Protocol
 
-    from storage.archive_files import Files, Source
+    from storage.archive_files import Source
     from storage.compression import Reader
     from storage.database import Database
     from storage.unpack import UnpackLimits
+
+    class Layers(Protocol):
+        """Where layers are opened by name."""
+
+        def open(self, name: str) -> Source: ...
+
 
 _CHUNK = 256 << 10
 
@@ -60,7 +67,7 @@ class Importer:
         self.layers.__exit__(*error)
 
     def described_layer(
-        self, files: Files, name: str, descriptor: Descriptor, diff_id: str, below: Sequence[Layer]
+        self, files: Layers, name: str, descriptor: Descriptor, diff_id: str, below: Sequence[Layer]
     ) -> Layer:
         """Store the layer `name` of `files`, which a manifest describes, and its blob as it is."""
         what = f"layer {descriptor.digest}"

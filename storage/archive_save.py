@@ -117,7 +117,7 @@ def save_to(db: Database, text: str, kind: str, path: str, ref: str, *, compress
         elif kind == "dir":
             digest = _write_dir(blobs, image, target, compress)
         else:
-            digest = _write_oci(blobs, image, target, _layout_rows(path, ref) if kind == "oci" else ())
+            digest = _write_oci(blobs, image, target, layout_rows(path, ref) if kind == "oci" else ())
         target.finish()
     except BaseException:
         target.abandon()
@@ -125,7 +125,7 @@ def save_to(db: Database, text: str, kind: str, path: str, ref: str, *, compress
     return digest
 
 
-def _layout_rows(path: str, ref: str) -> Sequence[dict[str, object]]:
+def layout_rows(path: str, ref: str) -> Sequence[dict[str, object]]:
     """The entries of a layout's index that stay: all but those of the name that is written."""
     from storage import fields
 

@@ -17,6 +17,7 @@ from storage import digest as digests
 from storage import fields, reference
 from storage.archive_files import DirectoryFiles, TarFiles, open_tar, read_document
 from storage.archive_layers import Importer, make_manifest
+from storage.gate import check_files
 from storage.imageconfig import parse_config
 from storage.images import local_name
 from storage.manifest import (
@@ -33,14 +34,17 @@ from storage.platforms import Platform, host_platform
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from storage.archive_files import Files
     from storage.database import Database
     from storage.layers import Layer
+    from storage.policy import Policy
     from storage.unpack import UnpackLimits
 
+PODMAN = "containers-storage"  # Podman's own store, whose names are `storage.podman_store`'s to read
 TRANSPORTS = ("docker-archive", "oci-archive", "oci", "dir")
-_REF_NAME = "org.opencontainers.image.ref.name"
+REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"  # docker 25 and containerd put the full name here, the tag above
 _MAX_NESTING = 3
 
@@ -78,9 +82,11 @@ def load(
     single_id: bool = False,
     limits: UnpackLimits | None = None,
     platform: Platform | None = None,
+    policy: Policy | None = None,
 ) -> tuple[Loaded, ...]:
     """`load`: all images of an archive (path or descriptor, compressed or not) or a directory.
 
+    policy: which of them may come in; None: all.
     What it is shows in its content.  Raises NotFound, Error.
     """
     if isinstance(source, str) and os.path.isdir(source):
@@ -90,8 +96,9 @@ def load(
             files.close()
             raise Error(f"{source} is neither an OCI layout nor a directory that `save --format docker-dir` wrote")
     else:
-        files, kind = _open_archive(db, source)
-    return _Loader(db, files, platform, single_id, limits).run(kind)
+        files, kind = open_archive(db.paths.partial, source)
+    path = source if isinstance(source, str) else "/dev/stdin"
+    return _Loader(db, files, platform, single_id, limits, _gate(policy, kind, path)).run(kind)
 
 
 def load_transport(
@@ -101,20 +108,33 @@ def load_transport(
     single_id: bool = False,
     limits: UnpackLimits | None = None,
     platform: Platform | None = None,
+    policy: Policy | None = None,
 ) -> tuple[Loaded, ...]:
     """`pull docker-archive:FILE`, `pull oci:DIR:REF` …: the image that is meant.  Raises NotFound, Error."""
     if transport.kind in ("oci", "dir"):
         files: Files = DirectoryFiles(transport.path)
         kind = transport.kind
     else:
-        files, kind = _open_archive(db, transport.path)
+        files, kind = open_archive(db.paths.partial, transport.path)
         if kind != transport.kind:
             files.close()
             raise Error(f"{transport.path} is no {transport.kind}", hint=f"it looks like {kind}:")
-    return _Loader(db, files, platform, single_id, limits).run(kind, transport)
+    gate = _gate(policy, kind, transport.path, transport.ref)
+    return _Loader(db, files, platform, single_id, limits, gate).run(kind, transport)
 
 
-def _open_archive(db: Database, source: str | int) -> tuple[TarFiles, str]:
+def _gate(policy: Policy | None, kind: str, path: str, ref: str = "") -> Callable[[str], None]:
+    """Asks the policy about an image by its manifest's digest."""
+
+    def allow(digest: str) -> None:
+        if policy is not None:
+            check_files(policy, kind, path, ref, digest)
+
+    return allow
+
+
+def open_archive(folder: str, source: str | int) -> tuple[TarFiles, str]:
+    """An archive's files, and which transport reads them.  folder: for what must be decompressed first."""
     what = source if isinstance(source, str) else "the archive on standard input"
     if isinstance(source, str):
         try:
@@ -124,7 +144,7 @@ def _open_archive(db: Database, source: str | int) -> tuple[TarFiles, str]:
     else:
         fd = os.dup(source)
     try:
-        files = open_tar(db.paths, fd, what)
+        files = open_tar(folder, fd, what)
     finally:
         os.close(fd)
     if files.has("oci-layout") and files.has("index.json"):
@@ -138,13 +158,41 @@ def _open_archive(db: Database, source: str | int) -> tuple[TarFiles, str]:
     )
 
 
+def docker_rows(files: Files, ref: str) -> list[tuple[dict[str, Any], list[str]]]:
+    """The rows of a docker-archive's manifest.json, with their full names: all, or the one that `ref` names (a name,
+    or `@` and a position).  Raises NotFound, Error.
+    """
+    what = f"{files.what}: manifest.json"
+    try:
+        rows = loads(read_document(files, "manifest.json"))
+    except ValueError as error:
+        raise Error(f"{what} is not JSON: {error}") from error
+    if type(rows) is not list or not rows or any(type(row) is not dict for row in rows):
+        raise Error(f"{what} lists no images")
+    chosen = []
+    for position, row in enumerate(rows):
+        tags = [str(reference.parse(tag).with_default_tag()) for tag in fields.texts(row, "RepoTags", what)]
+        if not ref or ref == f"@{position}" or (ref[:1] != "@" and str(_full(ref)) in tags):
+            chosen.append((row, tags))
+    if not chosen:
+        raise NotFound(f"{files.what}: no image {ref}")
+    return chosen
+
+
 class _Loader:
     """One load.  Owns `files`."""
 
     def __init__(
-        self, db: Database, files: Files, platform: Platform | None, single_id: bool, limits: UnpackLimits | None
+        self,
+        db: Database,
+        files: Files,
+        platform: Platform | None,
+        single_id: bool,
+        limits: UnpackLimits | None,
+        allow: Callable[[str], None],
     ) -> None:
         self._files = files
+        self._allow = allow
         self._platform = platform or host_platform()
         self._importer = Importer(db, single_id, limits)
 
@@ -163,20 +211,7 @@ class _Loader:
 
     def _docker_archive(self, ref: str) -> tuple[Loaded, ...]:
         what = f"{self._files.what}: manifest.json"
-        try:
-            rows = loads(read_document(self._files, "manifest.json"))
-        except ValueError as error:
-            raise Error(f"{what} is not JSON: {error}") from error
-        if type(rows) is not list or not rows or any(type(row) is not dict for row in rows):
-            raise Error(f"{what} lists no images")
-        chosen = []
-        for position, row in enumerate(rows):
-            tags = [str(reference.parse(tag).with_default_tag()) for tag in fields.texts(row, "RepoTags", what)]
-            if not ref or ref == f"@{position}" or (ref[:1] != "@" and str(_full(ref)) in tags):
-                chosen.append((row, tags))
-        if not chosen:
-            raise NotFound(f"{self._files.what}: no image {ref}")
-        return tuple(self._docker_image(row, tags, what) for row, tags in chosen)
+        return tuple(self._docker_image(row, tags, what) for row, tags in docker_rows(self._files, ref))
 
     def _docker_image(self, row: dict[str, object], tags: Sequence[str], what: str) -> Loaded:
         config = read_document(self._files, fields.text(row, "Config", what))
@@ -184,6 +219,7 @@ class _Loader:
         paths = fields.texts(row, "Layers", what)
         if len(paths) != len(parsed.diff_ids):
             raise Error(f"{what} has {len(paths)} layers, the configuration {len(parsed.diff_ids)} diff_ids")
+        self._allow(digests.of(config))  # there is no manifest whose signature could be asked for
         layers: list[Layer] = []
         blobs: list[Descriptor] = []
         for path, diff_id in zip(paths, parsed.diff_ids, strict=True):
@@ -206,15 +242,15 @@ class _Loader:
         assert isinstance(top, Index)
         groups: dict[str, list[Descriptor]] = {}
         for entry in top.manifests:
-            name = entry.annotations.get(_CONTAINERD_NAME) or entry.annotations.get(_REF_NAME, "")
+            name = entry.annotations.get(_CONTAINERD_NAME) or entry.annotations.get(REF_NAME, "")
             if entry.platform is None or entry.platform.os != "unknown":  # BuildKit's attestations
                 groups.setdefault(name, []).append(entry)
         if transport is not None and transport.ref:
-            matching = [e for e in top.manifests if e.annotations.get(_REF_NAME) == transport.ref]
+            matching = [e for e in top.manifests if e.annotations.get(REF_NAME) == transport.ref]
             groups = {transport.ref: matching} if matching else {}
         if not groups:
             wanted = f"{transport.ref}: " if transport is not None and transport.ref else ""
-            names = sorted(e.annotations[_REF_NAME] for e in top.manifests if _REF_NAME in e.annotations)
+            names = sorted(e.annotations[REF_NAME] for e in top.manifests if REF_NAME in e.annotations)
             raise NotFound(f"{what} has no image {wanted}".rstrip(": "), hint=f"there is: {', '.join(names)}")
         out = []
         for name, entries in groups.items():
@@ -255,6 +291,7 @@ class _Loader:
         what: str,
     ) -> Loaded:
         check_image(manifest, what)
+        self._allow(manifest.digest)
         config = read_document(self._files, path_of(manifest.config.digest))
         digests.verify(config, manifest.config.digest, f"{what}: the configuration")
         parsed = parse_config(config, f"{what}: the configuration")

@@ -13,9 +13,11 @@ from rootless.values import Value
 from storage import images, registries_conf
 from storage.blobs import BlobStore, NoRoomError
 from storage.digest import DigestError
+from storage.gate import check_registry
 from storage.imageconfig import MAX_CONFIG_BYTES, parse_config
 from storage.manifest import Index, Manifest, ManifestError, check_image, check_layers, parse_manifest
 from storage.platforms import Platform, host_platform, matches
+from storage.policy import load as load_policy
 from storage.reference import Reference
 from storage.registry_connect import connect
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from storage.database import Database
     from storage.fetch import Events
     from storage.imageconfig import ImageConfig
+    from storage.policy import Policy
     from storage.registries_conf import RegistriesConf, Source
     from storage.registry import Fetched, Registry
     from storage.registry_auth import Credentials
@@ -58,6 +61,7 @@ class PullOptions(Value):
     backoff_s: float = 0.5
     parallel: int = 0  # layers at once; 0: the default
     single_id: bool = False  # only one id is mapped
+    policy_file: str = ""  # another policy.json than the usual
     limits: UnpackLimits | None = None
 
 
@@ -95,6 +99,7 @@ def pull(
         if stored is None:
             raise NotFound(f"{text}: image not known here, and the pull policy is never", hint=f"pyctl pull {text}")
         return stored
+    policy = load_policy(env, options.policy_file)
     resolution = registries_conf.resolve(conf, text)
     candidates = resolution.candidates
     if resolution.ask:
@@ -113,7 +118,7 @@ def pull(
     try:
         pulled = _first(
             candidates,
-            lambda candidate: _candidate(db, candidate, options, env, conf, events, stored),
+            lambda candidate: _candidate(db, candidate, options, env, conf, events, stored, policy),
             f"short name {text!r}: none of its registries gives it",
         )
     except Error:
@@ -206,6 +211,7 @@ def _candidate(
     conf: RegistriesConf,
     events: Events | None,
     stored: Pulled | None,
+    policy: Policy,
 ) -> Pulled:
     """Pull one full reference from the first of its mirrors that has it, else from its registry."""
     from storage.fetch import PullEvent, Serialised
@@ -215,8 +221,12 @@ def _candidate(
 
     def attempt(source: Source) -> Pulled:
         registry = connect(source, options, env, conf)
+
+        def allow(manifest: Manifest) -> None:
+            check_registry(policy, reference, manifest.digest, registry, source.reference, env)
+
         try:
-            return _Pull(db, registry, source, reference, options, told).run(stored)
+            return _Pull(db, registry, source, reference, options, told, allow).run(stored)
         finally:
             registry.close()
 
@@ -235,7 +245,9 @@ class _Pull:
         reference: Reference,
         options: PullOptions,
         events: Events,
+        allow: Callable[[Manifest], None],
     ) -> None:
+        self._allow = allow
         self._db = db
         self._blobs = BlobStore(db.paths)
         self._registry = registry
@@ -251,6 +263,7 @@ class _Pull:
 
         manifest, index = self._manifest()
         check_image(manifest, self._what)
+        self._allow(manifest)
         if self._options.policy == "newer" and stored is not None and stored.manifest_digest == manifest.digest:
             return stored
         raw_config = self._config(manifest)

@@ -26,7 +26,7 @@ from storage.manifest import (
 )
 from storage.manifest_convert import as_docker, as_oci, compression_of, with_layers
 from storage.reference import Reference, parse
-from storage.registry_connect import connect
+from storage.registry_connect import connect_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,11 +103,7 @@ def push(
         index, manifests = _chosen(db, text)
         if index is not None and (options.form or options.compression):
             raise UsageError("an index is pushed as it is: --format and --compression-format go with single images")
-        entry = registries_conf.find(conf, target)
-        if entry is not None and entry.blocked:
-            raise Error(f"registry {entry.prefix} is blocked by registries.conf", hint="ask who manages this machine")
-        source = registries_conf.Source(reference=target, insecure=entry is not None and entry.insecure)
-        registry = connect(source, options, env, conf)
+        registry = connect_target(target, options, env, conf)
         try:
             from storage.registry_upload import Repository
 

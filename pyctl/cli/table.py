@@ -222,6 +222,7 @@ HOMES: dict[str, str] = {
     "logout": "registry",
     "push": "registry",
     "search": "registry",
+    "copy": "transport",
     "manifest inspect": "registry",
     "image tree": "registry",
     "image exists": "image",

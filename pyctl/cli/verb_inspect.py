@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pyctl.engine import state
@@ -35,12 +36,46 @@ _MAPS = frozenset(
 def inspect(parsed: Parsed) -> int:
     """Whatever the names mean: containers before images before volumes, or those of --type only."""
     kind = parsed.options.type
+    if _names_transport(parsed):
+        from pyctl.cli.verb_inspect_remote import inspect_remote  # registries, archives: urllib3 and more
+
+        return inspect_remote(parsed)
     if kind in ("network", "pod"):
         raise UsageError(f"--type={kind} is not available: there are no {kind}s yet")
     finders = list(_FINDERS.values()) if kind == "all" else [_FINDERS[kind]]
     if parsed.options.latest and kind not in ("all", "container"):
         raise UsageError("--latest is about containers")
     return _show(parsed, finders, "object" if kind == "all" else kind)
+
+
+# Options of the images that are not stored.
+_REMOTE = (
+    *("raw", "config", "no_tags", "platform", "arch", "os", "variant", "creds", "no_creds", "authfile", "cert_dir"),
+    *("tls_verify", "retry_times"),
+)
+
+
+_TRANSPORTS = ("oci", "oci-archive", "docker-archive", "dir", "docker-daemon", "ostree", "sif")
+
+
+def _names_transport(parsed: Parsed) -> bool:
+    """Whether an image in a registry or file is meant.  Raises UsageError for its options without one."""
+    if any(map(_has_transport, parsed.args)):
+        return True
+    for field in _REMOTE:
+        if parsed.options.given(field):
+            raise UsageError(
+                f"--{field.replace('_', '-')} is for images that are not stored here", hint="docker://NAME names one"
+            )
+    return False
+
+
+def _has_transport(name: str) -> bool:
+    """`oci:1.0` may be a stored image; with a path behind the colon it is a transport's."""
+    kind, _, rest = name.partition(":")
+    if name.startswith(("docker://", "containers-storage:")):
+        return True
+    return kind in _TRANSPORTS and ("/" in rest or os.path.exists(rest.partition(":")[0]))
 
 
 def container(parsed: Parsed) -> int:

@@ -9,6 +9,8 @@ from pyctl.cli import mapped, output
 from pyctl.engine.engine import Engine
 from rootless.errors import Error, UsageError
 from storage import archives
+from storage.archives import PODMAN
+from storage.policy import load as load_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def load(parsed: Parsed) -> int:
     engine = Engine(parsed.globals)
     single_id = mapped.enter(engine, unpacks=True)
     limits = mapped.unpack_limits(engine)
-    found = archives.load(engine.db, options.input or 0, single_id=single_id, limits=limits)
+    policy = load_policy(os.environ)
+    found = archives.load(engine.db, options.input or 0, single_id=single_id, limits=limits, policy=policy)
     _warn_of_platforms(engine, found)
     _tell(found)
     return 0
@@ -56,7 +59,22 @@ def _tell(found: Sequence[Loaded]) -> None:
 def load_archive(engine: Engine, transport: Transport, single_id: bool, platform: Platform | None) -> list[str]:
     """Stores what `oci:DIR:REF` and its like name; returns the ids.  The namespace is entered already."""
     limits = mapped.unpack_limits(engine)
-    found = archives.load_transport(engine.db, transport, single_id=single_id, limits=limits, platform=platform)
+    policy = load_policy(os.environ)
+    if transport.kind == PODMAN:
+        if platform is not None:
+            raise UsageError("an image of Podman's store is of one platform", hint="leave --platform out")
+        from storage import images
+        from storage.podman_load import load_image
+
+        names = images.short_names
+        loaded = load_image(
+            engine.db, transport.path, os.environ, policy=policy, short_names=names, single_id=single_id, limits=limits
+        )
+        _warn_of_platforms(engine, (loaded,))
+        return [loaded.image_id]
+    found = archives.load_transport(
+        engine.db, transport, single_id=single_id, limits=limits, platform=platform, policy=policy
+    )
     if not found:
         raise Error(f"{transport.kind}:{transport.path} holds no image")
     if platform is None:

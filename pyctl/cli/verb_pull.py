@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from storage.reference import Reference
     from storage.registry_auth import Credentials
 
-ARCHIVES = ("docker-archive:", "oci-archive:", "oci:", "dir:")
+ARCHIVES = ("docker-archive:", "oci-archive:", "oci:", "dir:", "containers-storage:")
 
 
 def pull(parsed: Parsed) -> int:
@@ -51,11 +51,9 @@ def pull(parsed: Parsed) -> int:
 def _one(engine: Engine, name: str, wanted: PullOptions, quiet: bool) -> Sequence[str]:
     if name.startswith(ARCHIVES):
         from pyctl.cli.verb_load import load_archive
-        from storage.archives import parse_transport
+        from storage.copy_sources import parse_any
 
-        transport = parse_transport(name)
-        if transport is not None:
-            return load_archive(engine, transport, wanted.single_id, wanted.platform)
+        return load_archive(engine, parse_any(name), wanted.single_id, wanted.platform)
     bare = name.removeprefix("docker://")
     progress = Progress(quiet)
     try:
@@ -86,7 +84,7 @@ def pull_options(engine: Engine, options: Options) -> PullOptions:
     attempts, backoff_s = retry_of(engine, options, PullOptions().backoff_s)
     return PullOptions(
         policy=options.policy,
-        platform=_platform(options),
+        platform=platform_of(options),
         credentials=credentials(options.creds),
         authfile=options.authfile,
         tls_verify=options.tls_verify if options.given("tls_verify") else None,
@@ -97,19 +95,20 @@ def pull_options(engine: Engine, options: Options) -> PullOptions:
     )
 
 
-def retry_of(engine: Engine, options: Options, usual_s: float) -> tuple[int, float]:
+def retry_of(engine: Engine, options: Options, usual_s: float, field: str = "retry") -> tuple[int, float]:
     """Attempts, and the first pause between them in seconds, by --retry, --retry-delay and the settings."""
     from pyctl.cli.convert import parse_duration_ns
 
-    retries = options.retry if options.given("retry") else engine.config.retry
-    delay = options.retry_delay or engine.config.retry_delay
+    retries = options.get(field) if options.given(field) else engine.config.retry
+    delay = options.get("retry_delay") or engine.config.retry_delay
     try:
         return retries + 1, parse_duration_ns(delay) / 1e9 if delay else usual_s
     except ValueError as reason:
         raise UsageError(f'invalid value "{delay}" for --retry-delay: {reason}') from None
 
 
-def _platform(options: Options) -> Platform | None:
+def platform_of(options: Options) -> Platform | None:
+    """--platform, or --arch, --os and --variant; None where none is given.  Raises UsageError."""
     from storage.platforms import host_platform, make_platform, parse_platform
 
     if options.platform:

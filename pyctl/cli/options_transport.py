@@ -1,0 +1,93 @@
+"""`copy`: images from one place to another without the store.  Weight: the table only."""
+
+from __future__ import annotations
+
+from pyctl.cli.table import BOOL, INT, LIST, STRING, UINT, UINTS, Command, Option, command, no, opt
+
+_ENCRYPTED = "encrypted images are not built yet"
+_SIGNING = "an image is signed by: pyctl image sign"
+
+
+def _side(side: str, word: str) -> tuple[Option, ...]:
+    """The options of one of the two registries."""
+    return (
+        opt(f"{side}-creds", "", STRING, f"Log in to the {word} with these", metavar="USER[:PASSWORD]"),
+        opt(f"{side}-username", "", STRING, "The same in two parts", metavar="USER"),
+        opt(f"{side}-password", "", STRING, "Seen by others in the process list: prefer --authfile"),
+        opt(f"{side}-no-creds", "", BOOL, "Log in with nothing, whatever is kept"),
+        opt(f"{side}-authfile", "", STRING, f"File with logins for the {word}", metavar="FILE", complete="file"),
+        opt(f"{side}-cert-dir", "", STRING, f"Certificates for the {word}", metavar="DIR", complete="dir"),
+        opt(f"{side}-tls-verify", "", BOOL, "Insist on https and a valid certificate", default=True),
+        no(f"{side}-registry-token", "", STRING, "tokens are fetched with a login"),
+        no(f"{side}-daemon-host", "", STRING, "there is no docker daemon to ask"),
+        no(f"{side}-shared-blob-dir", "", STRING),
+    )
+
+
+def platform_options() -> tuple[Option, ...]:
+    """Which image of an index is meant."""
+    return (
+        opt("platform", "", STRING, "The image of an index for another system", metavar="OS/ARCH[/VARIANT]"),
+        opt("override-arch", "", STRING, "The same in parts: the architecture", metavar="ARCH", field="arch"),
+        opt("override-os", "", STRING, "the operating system", metavar="OS", field="os"),
+        opt("override-variant", "", STRING, "the architecture's variant", metavar="VARIANT", field="variant"),
+    )
+
+
+def cmd_copy() -> Command:
+    return command(
+        "copy",
+        "SOURCE DESTINATION",
+        "Copy an image from one registry, archive or directory to another, without storing it",
+        "pyctl.cli.verb_copy:copy",
+        opt("all", "a", BOOL, "An index with the images of all its platforms"),
+        opt(
+            "multi-arch",
+            "",
+            STRING,
+            "What of an index: this machine's image, all, or the index alone",
+            metavar="WHAT",
+            choices=("system", "all", "index-only"),
+        ),
+        *platform_options(),
+        opt("format", "f", STRING, "The manifest's form (default: as it is)", choices=("oci", "v2s2")),
+        opt("preserve-digests", "", BOOL, "Fail where a digest would change"),
+        opt("remove-signatures", "", BOOL, "Do not copy signatures"),
+        opt("additional-tag", "", LIST, "A further name in a docker-archive (repeatable)", metavar="NAME"),
+        opt("digestfile", "", STRING, "Write the manifest's digest here", metavar="FILE", complete="file"),
+        opt("quiet", "q", BOOL, "No progress"),
+        opt("retry-times", "", UINT, "So many more attempts when the network fails", default=3, metavar="N"),
+        opt("retry-delay", "", STRING, "Time between attempts (default: grows)", metavar="TIME"),
+        opt("authfile", "", STRING, "File with logins, for both sides", metavar="FILE", complete="file"),
+        opt("policy", "", STRING, "Another policy.json than the usual", metavar="FILE", complete="file"),
+        opt("insecure-policy", "", BOOL, "Take the image whatever policy.json says"),
+        "Source",
+        *_side("src", "source"),
+        no("decryption-key", "", LIST, _ENCRYPTED),
+        "Destination",
+        *_side("dest", "destination"),
+        opt("dest-compress", "", BOOL, "Compress uncompressed layers (dir: only; others do)"),
+        opt("dest-decompress", "", BOOL, "Write layers uncompressed (dir: only)"),
+        opt("dest-compress-format", "", STRING, "Compress layers so that are not", choices=("gzip", "zstd")),
+        opt("dest-compress-level", "", INT, "The compressor's level: 1 to 9, with zstd to 22", metavar="N"),
+        opt("dest-oci-accept-uncompressed-layers", "", BOOL, "Leave layers uncompressed in an OCI layout"),
+        no("dest-precompute-digests", "", BOOL, "digests are always known before a layer is sent"),
+        no("encrypt-layer", "", UINTS, _ENCRYPTED),
+        no("encryption-key", "", LIST, _ENCRYPTED),
+        no("sign-by", "", STRING, _SIGNING),
+        no("sign-by-sigstore", "", STRING, _SIGNING),
+        no("sign-by-sigstore-private-key", "", STRING, _SIGNING),
+        no("sign-identity", "", STRING, _SIGNING),
+        no("sign-passphrase-file", "", STRING, _SIGNING),
+        description=(
+            "SOURCE and DESTINATION are each one of docker://NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],"
+            " docker-archive:FILE[:NAME], dir:DIR; SOURCE may also be containers-storage:NAME, an image of your own"
+            " Podman's store. Bytes and digests stay wherever the destination can hold them; what it has is not sent"
+            " again."
+        ),
+        examples=(
+            ("pyctl copy docker://quay.io/a/app:1 oci:/srv/images:app", "from a registry into a directory"),
+            ("pyctl copy --all docker://a.example/app docker://b.example/app", "all platforms, between registries"),
+        ),
+        args=(2, 2),
+    )

@@ -1,0 +1,310 @@
+"""policy.json in force on pull, load, copy and run; signatures made by skopeo (OpenPGP) and in cosign's form."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.registry.scripted import ScriptedRegistry
+from tests.support.engine import Engine
+from tests.support.images import OCI, Entry, Layout, layer_tar, sha256
+from tests.support.requirements import program
+from tests.support.skopeo import skopeo
+
+ACCEPT, REJECT = [{"type": "insecureAcceptAnything"}], [{"type": "reject"}]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ScriptedRegistry]:
+    """A registry with the image app:1."""
+    layout = Layout(tmp_path / "layout")
+    layout.image("1", [layer_tar([Entry("a", b"1")])])
+    made = ScriptedRegistry(layout)
+    yield made
+    made.close()
+
+
+def write_policy(engine: Engine, tree: dict[str, Any]) -> None:
+    folder = engine.home / ".config/containers"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policy.json").write_text(json.dumps(tree))
+
+
+def write_registries_d(engine: Engine, text: str) -> None:
+    folder = engine.home / ".config/containers/registries.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "test.yaml").write_text(text)
+
+
+def refused(engine: Engine, *args: object) -> str:
+    failed = engine(*args, status=125)  # type: ignore[arg-type]
+    lines = [line for line in failed.err.splitlines() if not line.startswith("Trying")]
+    assert len(lines) == 1 + lines[-1].startswith("hint:"), lines
+    if args[0] != "copy":
+        assert engine("images", "-q").out == ""
+    return lines[0]
+
+
+# --- without signatures --------------------------------------------------------------------------
+
+
+def test_every_way_in_is_closed(fresh: Engine, server: ScriptedRegistry, tmp_path: Path) -> None:
+    name, folder = f"{server.address}/app:1", server.layout.folder
+    archive = tmp_path / "a.tar"
+    skopeo("copy", "-q", f"oci:{folder}:1", f"oci-archive:{archive}:1", home=tmp_path)
+    skopeo("copy", "-q", f"oci:{folder}:1", f"docker-archive:{tmp_path}/d.tar:x:1", home=tmp_path)
+    skopeo("copy", "-q", f"oci:{folder}:1", f"containers-storage:[vfs@{fresh.base}/s+{fresh.base}/r]x:1",
+           home=fresh.base)  # fmt: skip
+    write_policy(fresh, {"default": REJECT})
+    ways = (
+        ("pull", "-q", name),
+        ("run", "--rm", name, "true"),
+        ("pull", "-q", f"oci:{folder}:1"),
+        ("pull", "-q", f"oci-archive:{archive}"),
+        ("pull", "-q", f"containers-storage:[vfs@{fresh.base}/s+{fresh.base}/r]x:1"),
+        ("load", "-q", "-i", archive),
+        ("load", "-q", "-i", tmp_path / "d.tar"),
+        ("copy", "-q", f"docker://{name}", f"dir:{tmp_path}/out"),
+        ("copy", "-q", f"oci:{folder}:1", f"dir:{tmp_path}/out"),
+    )
+    for way in ways:
+        line = refused(fresh, *way)
+        assert "is rejected by" in line, line
+        assert line.endswith("policy.json (default)")
+    assert not (tmp_path / "out").exists()
+    fresh("copy", "-q", "--insecure-policy", f"docker://{name}", f"dir:{tmp_path}/out")
+    write_policy(fresh, {"default": REJECT, "transports": {"docker": {server.address: ACCEPT}}})
+    fresh("pull", "-q", name)
+    write_policy(fresh, {"default": ACCEPT, "transports": {"oci": {str(folder): REJECT}}})
+    assert f"(oci {folder})" in fresh("pull", "-q", f"oci:{folder}:1", status=125).err
+
+
+def test_a_malformed_policy_lets_nothing_in(fresh: Engine, server: ScriptedRegistry) -> None:
+    write_policy(fresh, {"default": ACCEPT, "tranpsorts": {}})
+    assert "unknown key 'tranpsorts'" in refused(fresh, "pull", "-q", f"{server.address}/app:1")
+    assert server.seen == []
+
+
+# --- OpenPGP -------------------------------------------------------------------------------------
+
+
+class Signer(NamedTuple):
+    """A key pair in a home of gpg's own."""
+
+    home: Path
+    fingerprint: str
+    public: Path
+
+    def sign(self, manifest: Path, reference: str) -> bytes:
+        """A signature by skopeo."""
+        out = self.home / "signature"
+        out.unlink(missing_ok=True)
+        argv = [program("skopeo"), "standalone-sign", "-o", out, manifest, reference, self.fingerprint]
+        env = {**os.environ, "GNUPGHOME": str(self.home)}
+        subprocess.run(argv, check=True, capture_output=True, env=env, timeout=60)
+        return out.read_bytes()
+
+
+def make_signer(name: str) -> Signer:
+    home = Path(tempfile.mkdtemp(prefix="gpg-", dir="/tmp"))  # a socket's path is short
+    env = {**os.environ, "GNUPGHOME": str(home)}
+
+    def gpg(*args: str) -> str:
+        argv = [program("gpg"), "--batch", "--quiet", "--passphrase", "", *args]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, env=env, timeout=60).stdout
+
+    gpg("--quick-generate-key", f"{name} <{name}@example.com>", "rsa2048", "sign", "never")
+    listed = gpg("--list-keys", "--with-colons")
+    fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
+    (home / "public.asc").write_text(gpg("--armor", "--export"))
+    return Signer(home, fingerprint, home / "public.asc")
+
+
+@pytest.fixture
+def signers() -> Iterator[tuple[Signer, Signer]]:
+    """One who is trusted and one who is not; their agents are ended."""
+    made = (make_signer("alice"), make_signer("mallory"))
+    yield made
+    for signer in made:
+        env = {**os.environ, "GNUPGHOME": str(signer.home)}
+        subprocess.run([program("gpgconf"), "--kill", "all"], env=env, check=False, timeout=60)
+        shutil.rmtree(signer.home, ignore_errors=True)
+
+
+def manifest_of(server: ScriptedRegistry) -> Path:
+    return server.layout.path(server.layout.index[0]["digest"])
+
+
+def lookaside(folder: Path, server: ScriptedRegistry) -> Path:
+    """Where the signatures of app:1 are below a lookaside store."""
+    made = folder / f"app@{sha256(manifest_of(server).read_bytes()).replace(':', '=')}"
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def test_signed_by_gpg(
+    fresh: Engine, server: ScriptedRegistry, signers: tuple[Signer, Signer], tmp_path: Path
+) -> None:
+    alice, mallory = signers
+    name = f"{server.address}/app:1"
+    signed = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(alice.public)}
+    write_policy(fresh, {"default": REJECT, "transports": {"docker": {server.address: [signed]}}})
+    store = tmp_path / "lookaside"
+    write_registries_d(fresh, f"docker:\n  {server.address}:\n    lookaside: file://{store}\n")
+    signature = lookaside(store, server) / "signature-1"
+    assert "has no signature" in refused(fresh, "pull", "-q", name)
+
+    for content, words in (
+        (mallory.sign(manifest_of(server), name), "of an unknown key"),
+        (alice.sign(manifest_of(server), f"{server.address}/other:1"), "it is for the name"),
+        (alice.sign(manifest_of(server), f"{server.address}/app:2"), "it is for the name"),
+        (b"no signature at all", "not valid"),
+        (b"", "not valid"),
+    ):
+        signature.write_bytes(content)
+        assert words in refused(fresh, "pull", "-q", name)
+    good = alice.sign(manifest_of(server), name)
+    signature.write_bytes(good[:-20] + bytes(20))
+    assert "not valid" in refused(fresh, "pull", "-q", name)
+    # Another manifest's signature under this one's name.
+    other = tmp_path / "other.json"
+    other.write_bytes(manifest_of(server).read_bytes().replace(b" ", b"  ", 1))
+    signature.write_bytes(alice.sign(other, name))
+    assert "it is for sha256:" in refused(fresh, "pull", "-q", name)
+
+    # One good among bad ones is enough.
+    signature.write_bytes(b"bad")
+    signature.with_name("signature-2").write_bytes(good)
+    fresh("pull", "-q", name)
+    failed = fresh("copy", "-q", f"docker://{name}", f"oci:{tmp_path}/out:1", status=125).err
+    assert "its signatures cannot be kept in oci:" in failed
+    fresh("copy", "-q", "--remove-signatures", f"docker://{name}", f"oci:{tmp_path}/out:1")
+    fresh("copy", "-q", f"docker://{name}", f"dir:{tmp_path}/signed")
+    assert [(tmp_path / f"signed/signature-{n}").read_bytes() for n in (1, 2)] == [b"bad", good]
+    fresh("copy", "-q", "--insecure-policy", f"oci:{server.layout.folder}:1", f"dir:{tmp_path}/signed")
+    assert not [p.name for p in (tmp_path / "signed").iterdir() if p.name.startswith("signature")]
+    # What skopeo says of the same policy, signature and image.
+    digest = skopeo("standalone-verify", str(manifest_of(server)), name, alice.fingerprint,
+                    str(signature.with_name("signature-2")), home=alice.home, gnupg=alice.home)  # fmt: skip
+    assert sha256(manifest_of(server).read_bytes()) in digest
+
+
+def test_lookaside_on_the_web_and_in_directories(
+    fresh: Engine, server: ScriptedRegistry, signers: tuple[Signer, Signer], tmp_path: Path
+) -> None:
+    alice, _ = signers
+    name = f"{server.address}/app:1"
+    signed = {"type": "signedBy", "keyType": "GPGKeys", "keyData": base64.b64encode(alice.public.read_bytes()).decode()}
+    write_policy(fresh, {"default": [signed]})
+    folder = tmp_path / "www/base"
+    signature = lookaside(folder, server) / "signature-1"
+    signature.write_bytes(alice.sign(manifest_of(server), name))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    web = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "www")))
+    thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{web.server_address[1]}/base"
+        write_registries_d(fresh, f"default-docker:\n  lookaside: {url}\n")
+        fresh("pull", "-q", name)
+        fresh("rmi", "-a", "-f")
+        write_registries_d(fresh, "default-docker:\n  lookaside: http://127.0.0.1:1/base\n")
+        assert "127.0.0.1" in refused(fresh, "pull", "-q", name)
+        write_registries_d(fresh, "default-docker: [\n")
+        assert "is not YAML" in refused(fresh, "pull", "-q", name)
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join()
+    # `dir:` has its signatures beside it; the name is the signature's own, so the policy must say which.
+    exact = {**signed, "signedIdentity": {"type": "exactReference", "dockerReference": name}}
+    skopeo("copy", "-q", f"oci:{server.layout.folder}:1", f"dir:{tmp_path}/d", home=tmp_path)
+    write_policy(fresh, {"default": [exact]})
+    assert "has no signature" in refused(fresh, "pull", "-q", f"dir:{tmp_path}/d")
+    shutil.copy(signature, tmp_path / "d/signature-1")
+    fresh("pull", "-q", f"dir:{tmp_path}/d")
+
+
+# --- sigstore ------------------------------------------------------------------------------------
+
+
+def attach(server: ScriptedRegistry, key: Any, reference: str, digest: str, **changes: Any) -> None:
+    """A signature in cosign's form, as an image beside the signed one."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    critical = {
+        "identity": {"docker-reference": reference},
+        "image": {"docker-manifest-digest": digest},
+        "type": "cosign container image signature",
+        **changes,
+    }
+    payload = json.dumps({"critical": critical, "optional": None}).encode()
+    coded = base64.b64encode(key.sign(payload, ec.ECDSA(hashes.SHA256()))).decode()
+    layer = {
+        "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+        **server.layout.blob(payload),
+        "annotations": {"dev.cosignproject.cosign/signature": coded},
+    }
+    config = {"mediaType": f"{OCI}.config.v1+json", **server.layout.blob(b"{}")}
+    manifest = {"schemaVersion": 2, "mediaType": f"{OCI}.manifest.v1+json", "config": config, "layers": [layer]}
+    tag = manifest_of(server).name
+    row = {"mediaType": manifest["mediaType"], **server.layout.blob(json.dumps(manifest).encode())}
+    del server.layout.index[1:]
+    server.layout.add({**row, "annotations": {"org.opencontainers.image.ref.name": f"sha256-{tag}.sig"}})
+
+
+def test_signed_by_sigstore(fresh: Engine, server: ScriptedRegistry, tmp_path: Path) -> None:
+    ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
+    from cryptography.hazmat.primitives import serialization
+
+    good, bad = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    public = tmp_path / "cosign.pub"
+    public.write_bytes(
+        good.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    name, digest = f"{server.address}/app:1", server.layout.index[0]["digest"]
+    repository = name.removesuffix(":1")
+    signed = {
+        "type": "sigstoreSigned",
+        "keyPath": str(public),
+        "signedIdentity": {"type": "matchRepository"},
+    }
+    write_policy(fresh, {"default": [signed]})
+    attach(server, good, repository, digest)
+    assert "has no sigstore signature" in refused(fresh, "pull", "-q", name), "attachments are looked for where asked"
+    write_registries_d(fresh, f"docker:\n  {server.address}:\n    use-sigstore-attachments: true\n")
+    for key, reference, named, changes, words in (
+        (bad, repository, digest, {}, "not valid, or of an unknown key"),
+        (good, f"{repository}x", digest, {}, "it is for the name"),
+        (good, repository, "sha256:" + "0" * 64, {}, "it is for sha256:000"),
+        (good, repository, digest, {"type": "something else"}, "of type 'something else'"),
+        (good, repository, digest, {"extra": 1}, "other critical parts"),
+    ):
+        attach(server, key, reference, named, **changes)
+        assert words in refused(fresh, "pull", "-q", name)
+    attach(server, good, repository, digest)
+    fresh("pull", "-q", name)
+    fresh("rmi", "-a", "-f")
+    write_policy(fresh, {"default": [{**signed, "rekorPublicKeyPath": "/x"}]})
+    assert "rekorPublicKeyPath, which cannot be checked here" in refused(fresh, "pull", "-q", name)
+    write_policy(fresh, {"default": [{**signed, "keyPath": str(tmp_path / "absent")}]})
+    assert "absent" in refused(fresh, "pull", "-q", name)
+    write_policy(fresh, {"default": [signed, {"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(public)}]})
+    assert "has no signature" in refused(fresh, "pull", "-q", name), "all requirements must hold"
