@@ -1,8 +1,9 @@
 """The container's cgroup, made and kept by its supervisor: limits in force, killed, frozen, measured, removed.
 
-Weight: `os`, `rootless.cgroup_files`; `rootless.systemd` where a scope is asked for.  `rootless.cgroup_plan` decides.
+Weight: `os`, `time`, `rootless.cgroup_files`; `rootless.systemd` where a scope is asked for. `rootless.cgroup_plan`
+decides.
 
-    <scope>/supervisor   the supervisor, slirp4netns, fuse-overlayfs
+    <scope>/supervisor   the supervisor, slirp4netns, fuse-overlayfs; a placeholder where these stay elsewhere
     <scope>/container    the limits; the OCI runtime is started in it, so that any runtime will do, and the root of
                          the container's cgroup namespace (cgroup_namespaces(7)) is this cgroup
 
@@ -13,8 +14,10 @@ Internal Process Constraint").
 from __future__ import annotations
 
 import os
+import time
 
 from rootless import cgroup_files as files
+from rootless import libc
 from rootless.errors import Error, LimitError, os_error_text
 
 TYPE_CHECKING = False
@@ -70,9 +73,14 @@ def _begin(
     from rootless import dbus, systemd, userns  # only with a systemd manager
 
     uid = userns.host_uid()
+    anchor = _Anchor(outer_proc) if not plan.move_supervisor else None
+    if anchor is not None:
+        pids = [anchor.host_pid]
+    else:
+        pids = [supervisor_pid, *((guardian_pid,) if guardian_pid else ()), *_children(supervisor_pid, outer_proc)]
     pending = systemd.start_scope_begin(
         plan.scope,
-        [supervisor_pid, *((guardian_pid,) if guardian_pid else ()), *_children(supervisor_pid, outer_proc)],
+        pids,
         dbus.manager_sockets(os.environ, uid),
         uid,
         slice_name=plan.slice,
@@ -80,12 +88,22 @@ def _begin(
     )
 
     def finish() -> ContainerCgroup:
-        unit = systemd.start_scope_finish(pending)
         try:
-            path = files.own_path(proc)
+            return finish_scope(systemd.start_scope_finish(pending))
+        except BaseException:
+            if anchor is not None:
+                anchor.end()
+            raise
+
+    def finish_scope(unit: str) -> ContainerCgroup:
+        try:
+            path = files.own_path(proc, str(anchor.pid) if anchor is not None else "self")
             if not path.endswith("/" + unit):
                 raise LimitError(f"systemd started {unit}, but this process is in {path}")
-            made = ContainerCgroup(sysfs + path, plan, home=-1)
+            made = ContainerCgroup(sysfs + path, plan, home=-1, anchor=anchor)
+            if anchor is not None:
+                made.limit()
+                return made
             stray = [pid for pid in _children(supervisor_pid, outer_proc) if not _is_in(outer_proc, pid, path)]
             if stray:  # started between the two halves
                 systemd.attach(pending.connection, unit, "/supervisor", stray)
@@ -95,6 +113,39 @@ def _begin(
         return made
 
     return finish
+
+
+class _Anchor:
+    """A process that only holds a scope, for a supervisor that stays in its service's cgroup: a scope starts with a
+    process, and ends with its last one, between two restarts of a container too."""
+
+    def __init__(self, outer_proc: int) -> None:
+        from rootless.processes import SIGKILL, pid_on_host, restore_signals
+
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                libc.set_name("pyctl-scope")
+                libc.prctl(libc.PR_SET_PDEATHSIG, SIGKILL)
+                libc.close_range(0)
+                restore_signals()  # whoever stops the scope ends this too
+                while True:
+                    time.sleep(1 << 20)
+            finally:
+                os._exit(1)
+        self._pidfd = os.pidfd_open(self.pid)
+        self.host_pid = pid_on_host(outer_proc, self._pidfd)
+
+    def end(self) -> None:
+        """Never raises."""
+        if self._pidfd < 0:
+            return
+        try:
+            libc.pidfd_send_signal(self._pidfd, 9)
+        except OSError:
+            pass  # it has been stopped with the scope
+        os.close(self._pidfd)
+        self._pidfd = -1
 
 
 def _children(pid: int, outer_proc: int) -> list[int]:
@@ -169,10 +220,11 @@ def _enable(directory: int, plan: CgroupPlan, path: str) -> None:
 class ContainerCgroup:
     """The cgroup of one container; owns the descriptor of its directory."""
 
-    def __init__(self, path: str, plan: CgroupPlan, home: int) -> None:
+    def __init__(self, path: str, plan: CgroupPlan, home: int, anchor: _Anchor | None = None) -> None:
         self.path = path  # of the scope, in the file system
         self._plan = plan
         self._home = home  # cgroup.procs that the supervisor came from; -1 under systemd, which cleans up itself
+        self._anchor = anchor
         self._oom_kills = 0
         self.frozen = False
         try:
@@ -181,6 +233,11 @@ class ContainerCgroup:
             self.container_fd = files.open_directory(f"{path}/container")
         except OSError as error:
             raise LimitError(os_error_text(error, f"cannot make the cgroup {error.filename or path}")) from error
+
+    @property
+    def anchor_pid(self) -> int:
+        """The process that holds the scope in the supervisor's stead; 0 without one."""
+        return self._anchor.pid if self._anchor is not None else 0
 
     def limit(self) -> None:
         """Leave the scope's own cgroup for the leaf, hand controllers down, put every limit in force.
@@ -192,6 +249,8 @@ class ContainerCgroup:
             try:
                 if self._plan.move_supervisor:
                     self._move_to_leaf(directory)
+                elif self._anchor is not None:
+                    files.write(directory, "supervisor/cgroup.procs", str(self._anchor.pid))
                 _enable(directory, self._plan, self.path)
             finally:
                 os.close(directory)
@@ -319,6 +378,8 @@ class ContainerCgroup:
             pass
         os.close(self.container_fd)
         files.remove_tree(f"{self.path}/container")
+        if self._anchor is not None:
+            self._anchor.end()
         if self._home < 0:
             return
         try:

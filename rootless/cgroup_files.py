@@ -66,9 +66,9 @@ def open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def own_path(proc: str = "/proc") -> str:
-    """This process's cgroup v2 path."""
-    with open(f"{proc}/self/cgroup", "rb", buffering=0) as file:
+def own_path(proc: str = "/proc", process: str = "self") -> str:
+    """This process's cgroup v2 path, or another one's by its pid."""
+    with open(f"{proc}/{process}/cgroup", "rb", buffering=0) as file:
         text = file.read().decode("utf-8", "surrogateescape")
     return next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")
 

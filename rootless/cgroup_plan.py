@@ -111,9 +111,6 @@ def _obstacle(facts: CgroupFacts, chosen: str, cgroups: str) -> tuple[str, str, 
     if facts.version == "none":
         return f"no cgroup file system at {facts.sysfs}", "", ()
     if chosen == "systemd" and facts.systemd:
-        if cgroups == "no-conmon":
-            # A scope lives from a process in it, and ends both together when it is stopped.
-            return "under systemd the supervisor is part of the container's scope", "leave --cgroups=no-conmon out", ()
         return "", "", facts.systemd_controllers
     if chosen == "cgroupfs" and facts.parent:
         return "", "", facts.parent_controllers

@@ -406,7 +406,8 @@ class Container:
         if not self._own_pid_namespace:
             from rootless import guardian
 
-            guardian.end_descendants(tuple(self.surroundings.helpers), (self._mounts,))
+            anchor = self.cgroup.anchor_pid if self.cgroup is not None else 0
+            guardian.end_descendants((*self.surroundings.helpers, anchor), (self._mounts,))
         self.streams.finish()
         if self._kill_timer is not None:
             self._kill_timer.cancel()

@@ -73,6 +73,8 @@ def stand_by(keep_fd: int) -> None:
 
     keep_fd: the supervisor's lock, held by both: the container counts as alive until the last of it has ended.
     """
+    if os.fork():
+        os._exit(0)  # a service manager waits for its own children only, not for those of the launching command
     me = os.getpid()
     status = 1
     child = os.fork()

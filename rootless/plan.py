@@ -93,7 +93,7 @@ class CgroupPlan(Value):
     slice: str = "user.slice"
     scope: str = ""  # "pyctl-<id>.scope"; cgroupfs: the directory's name, "": `parent` itself is split
     parent: str = ""  # cgroupfs: absolute cgroup path to make the container's cgroup in
-    move_supervisor: bool = True  # False (cgroupfs only): the supervisor stays where it was started
+    move_supervisor: bool = True  # False: the supervisor stays where it was started
     writes: tuple[CgroupWrite, ...] = ()
 
 

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from rootless.plan import CgroupPlan
 
 
-def plan(engine: Engine, spec: ContainerSpec) -> CgroupPlan:
-    """Where the container's cgroup goes.  Raises LimitError where a limit cannot be put in force."""
+def plan(engine: Engine, spec: ContainerSpec, followed: bool) -> CgroupPlan:
+    """Where the container's cgroup goes.  Raises LimitError where a limit cannot be put in force.
+
+    followed: a service manager is told to follow the supervisor, which must be in the service's cgroup for that.
+    """
     facts = cgroup_facts.detect(os.environ, engine.uid)
     config = engine.config
     # A file's cgroup_manager is a preference, only the option is a demand; "systemd" is what is taken anyway.
@@ -36,4 +39,4 @@ def plan(engine: Engine, spec: ContainerSpec) -> CgroupPlan:
 
         # This process and the supervisor, which is there already, leave the service's cgroup for a leaf of it.
         cgroup_files.prepare_split(planned.plan.parent)
-    return planned.plan
+    return planned.plan.replace(move_supervisor=False) if followed and planned.plan.mode == "scope" else planned.plan

@@ -67,7 +67,7 @@ def plan(
         rootfs=rootfs,
         network=network,
         runtime=runtime,
-        cgroup=_cgroup(engine, spec),
+        cgroup=_cgroup(engine, spec, notify is not None),
         log=_log(spec, storage_dir),
         health=_health(spec.health),
         user=spec.user,
@@ -371,10 +371,10 @@ def _containerenv(engine: Engine, spec: ContainerSpec) -> str:
     return "".join(f'{name}="{value}"\n' for name, value in rows) + f"rootless={int(engine.uid != 0)}\n"
 
 
-def _cgroup(engine: Engine, spec: ContainerSpec) -> CgroupPlan:
+def _cgroup(engine: Engine, spec: ContainerSpec, followed: bool) -> CgroupPlan:
     from pyctl.engine import cgroups
 
-    return cgroups.plan(engine, spec)
+    return cgroups.plan(engine, spec, followed)
 
 
 def _log(spec: ContainerSpec, storage_dir: str) -> LogPlan:

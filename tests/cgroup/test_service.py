@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cgroup.test_engine import HERE, _no_scope_is_left  # noqa: F401 - a fixture
+from tests.cgroup.test_engine import HERE, SLICE, _no_scope_is_left, cgroup_of, held  # noqa: F401 - a fixture
 from tests.cgroup.units import Units, show, systemctl, wait_active
 from tests.support.engine import Engine
 from tests.support.registry import free_port
@@ -38,11 +38,10 @@ def pids_below(unit: str) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("access", ["main", "all"])
-def test_systemd_follows_the_supervisor(engine: Engine, units: Units, access: str) -> None:
+def test_systemd_follows_the_supervisor(engine: Engine, units: Units) -> None:
     name = units.service(
         "pt-web.service", *SPLIT, "--name=web", "--memory=64m", "--sdnotify=conmon", "busybox", "sh", "-c",
-        "trap 'exit 0' TERM; sleep 4321 & wait", settings=f"NotifyAccess={access}\nKillMode=mixed",
+        "trap 'exit 0' TERM; sleep 4321 & wait", settings="NotifyAccess=main\nKillMode=mixed",
     )  # fmt: skip
     systemctl("start", name)
     state = engine.inspect("web")["State"]
@@ -60,6 +59,30 @@ def test_systemd_follows_the_supervisor(engine: Engine, units: Units, access: st
     assert show(name, "MainPID") == str(engine.inspect("web")["State"]["ConmonPid"])
     systemctl("stop", name)
     assert engine("ps", "-aq").out == ""
+
+
+@pytest.mark.parametrize(("mode", "pid"), [("enabled", "host"), ("no-conmon", "private")])
+def test_a_scope_of_its_own_beside_the_service(engine: Engine, units: Units, mode: str, pid: str) -> None:
+    """Without --cgroups=split the container has its usual scope, and systemd still follows the supervisor."""
+    name = units.service(
+        "pt-web.service", "run", "-d", "--name=web", "--replace", "--network=none", f"--cgroups={mode}", f"--pid={pid}",
+        "--memory=64m", "--sdnotify=conmon", "--restart=on-failure", "busybox", "sh", "-c",
+        "trap 'exit 0' TERM; sleep 4321 & wait", settings="KillMode=mixed",
+    )  # fmt: skip
+    systemctl("start", name)
+    state = engine.inspect("web")["State"]
+    main = int(show(name, "MainPID"))
+    assert main == state["ConmonPid"] or pid == "host"
+    assert {main, state["ConmonPid"]} <= pids_below(name)
+    assert held(engine, "web", "memory.max") == "67108864"
+    assert cgroup_of(engine, "web") == SLICE / f"pyctl-{engine.inspect('web')['Id']}.scope" / "container"
+    # the scope outlasts a restart
+    os.kill(state["Pid"], 9)
+    wait_until(lambda: engine.inspect("web")["RestartCount"] == 1 and engine.state("web") == "running", 60, "", 0.2)
+    assert held(engine, "web", "memory.max") == "67108864"
+    systemctl("stop", name)
+    assert (show(name, "ActiveState"), show(name, "Result")) == ("inactive", "success")
+    assert engine.state("web") == "exited"
 
 
 def test_failures_are_seen_and_the_service_is_restarted(engine: Engine, units: Units) -> None:

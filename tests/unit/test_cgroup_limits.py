@@ -355,8 +355,7 @@ def test_split_no_conmon_and_parents():
     assert cgroup_plan.plan(free, Limits(), ID, cgroup_parent="/p/web").plan.parent == "/p/web"
     with pytest.raises(LimitError, match="no \\.\\. here"):
         cgroup_plan.plan(free, Limits(), ID, cgroup_parent="../x")
-    with pytest.raises(LimitError, match="--cgroups=no-conmon: under systemd the supervisor is part"):
-        cgroup_plan.plan(SYSTEMD, Limits(), ID, cgroups="no-conmon")
+    assert not cgroup_plan.plan(SYSTEMD, Limits(), ID, cgroups="no-conmon").plan.move_supervisor
 
 
 def test_a_named_manager_is_taken_or_refused():
