@@ -105,13 +105,14 @@ class MountOverlay(Operation):
         base = os.path.commonpath(plan.lower) if len(plan.lower) > 1 else os.path.dirname(plan.lower[0])
         # mount(2) takes one page of options, so layers are named relative to their directory.
         lower = ":".join(_escape(os.path.relpath(p, base)) for p in plan.lower)
-        data = f"lowerdir={lower},upperdir={_escape(plan.upper)},workdir={_escape(plan.work)},userxattr"
-        if plan.volatile:
-            data += ",volatile"
+        data = f"lowerdir={lower},userxattr"
+        if plan.upper:
+            data += f",upperdir={_escape(plan.upper)},workdir={_escape(plan.work)}"
+            data += ",volatile" if plan.volatile else ""
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.chdir(base)
-            libc.mount("overlay", plan.merged, "overlay", 0, data)
+            libc.mount("overlay", plan.merged, "overlay", 0 if plan.upper else libc.MS_RDONLY, data)
         except OSError as error:
             raise _mount_error(error, self.describe()) from error
         finally:
@@ -133,20 +134,23 @@ class MountFuseOverlay(Operation):
         return f"fuse-overlayfs -o {self.options()} {self.plan.merged}"
 
     def options(self) -> str:
-        """The program's -o text."""
+        """The program's -o text.  Without an upper directory the mount is for reading only."""
         plan = self.plan
-        options = [
-            "lowerdir=" + ":".join(_escape(p) for p in plan.lower),
-            f"upperdir={_escape(plan.upper)}",
-            f"workdir={_escape(plan.work)}",
-        ]
+        options = ["lowerdir=" + ":".join(_escape(p) for p in plan.lower)]
+        if plan.upper:
+            options += [f"upperdir={_escape(plan.upper)}", f"workdir={_escape(plan.work)}"]
         if plan.uid_mapping:
             options += [f"uidmapping={plan.uid_mapping}", f"gidmapping={plan.gid_mapping}"]
-        if plan.volatile:
+        if plan.volatile and plan.upper:
             options.append("volatile")
         return ",".join(options)
 
-    def execute(self) -> int:
+    def argv(self, fd: int) -> list[str]:
+        """The program's, which serves the mount on this descriptor."""
+        return ["fuse-overlayfs", "-f", "-o", self.options(), f"/dev/fd/{fd}"]
+
+    def mount(self) -> int:
+        """The mount alone; returns the descriptor to serve it on."""
         plan = self.plan
         try:
             fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -157,19 +161,27 @@ class MountFuseOverlay(Operation):
                 hint="an administrator can run: modprobe fuse && chmod 666 /dev/fuse; or use --storage-driver=overlay",
                 errno=error.errno or 0,
             ) from error
+        data = f"fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
+        flags = libc.MS_NODEV | (0 if plan.upper else libc.MS_RDONLY)
         try:
-            data = f"fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
-            libc.mount("fuse-overlayfs", plan.merged, "fuse.fuse-overlayfs", libc.MS_NODEV, data)
-            argv = ["fuse-overlayfs", "-f", "-o", self.options(), f"/dev/fd/{fd}"]
+            libc.mount("fuse-overlayfs", plan.merged, "fuse.fuse-overlayfs", flags, data)
+        except OSError as error:
+            os.close(fd)
+            raise _mount_error(error, f"fuse-overlayfs {plan.merged}") from error
+        return fd
+
+    def execute(self) -> int:
+        fd = self.mount()
+        try:
             os.set_inheritable(fd, True)
             return os.posix_spawn(
-                plan.helper,
-                argv,
+                self.plan.helper,
+                self.argv(fd),
                 {"PATH": "/usr/bin:/bin"},
                 file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1)],
             )
         except OSError as error:
-            raise _mount_error(error, f"fuse-overlayfs {plan.merged}") from error
+            raise _mount_error(error, f"fuse-overlayfs {self.plan.merged}") from error
         finally:
             os.close(fd)
 

@@ -427,15 +427,40 @@ class ImageStore:
             (image_id,),
         )
         remaining = [size for (size,) in sizes]
+        steps = self.config(image_id).history
+        known = {**self.ancestors(image_id), len(steps): image_id}
         rows = []
-        for step in self.config(image_id).history:
+        for number, step in enumerate(steps, 1):
             size = 0 if step.empty_layer or not remaining else remaining.pop(0)
+            owner = known.get(number, "")
             rows.append(
-                HistoryRow(id="", created=step.created, created_by=step.created_by, size=size, comment=step.comment)
+                HistoryRow(
+                    id=owner,
+                    created=step.created,
+                    created_by=step.created_by,
+                    size=size,
+                    comment=step.comment,
+                    tags=self.list(owner)[0].names if owner else (),
+                )
             )
-        if rows:
-            rows[-1] = rows[-1].replace(id=image_id, tags=self.list(image_id)[0].names)
         return tuple(reversed(rows))
+
+    def ancestors(self, image_id: str) -> dict[int, str]:
+        """The stored images that this one was made from: id by the number of steps of history that they have."""
+        config = self.config(image_id)
+        others = self.db.query(
+            "SELECT DISTINCT o.image_id FROM image_layers i JOIN image_layers o ON o.layer_key = i.layer_key"
+            " AND o.position = i.position WHERE i.image_id = ? AND i.position = 0 AND o.image_id <> ?",
+            (image_id, image_id),
+        )
+        found = {}
+        for (other,) in others:
+            held = self.config(other)
+            steps, layers = len(held.history), len(held.diff_ids)
+            begins = held.history == config.history[:steps] and held.diff_ids == config.diff_ids[:layers]
+            if 0 < steps < len(config.history) and begins:
+                found[steps] = other
+        return found
 
     def digest_of(self, text: str) -> str:
         """The digest of the manifest that `text` names: the one given, or the image's own.  Raises NotFound."""

@@ -13,6 +13,7 @@ Weight: `os`, `rootless.fds`, `rootless.values`, `storage.digest`.
     <root>/layers/tmp-*/       a layer that is being unpacked: nothing names it
     <root>/containers/<id>/    log, exit record, overlay directories
     <root>/volumes/<name>/_data
+    <root>/mounts/<image id>/  where `image mount` mounts it
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class StorePaths:
     """The layout below one storage root; every path absolute.  Nothing is made by asking for a path."""
 
     __slots__ = (
-        "blobs", "containers", "database", "database_lock", "layers", "lock", "partial", "reserve", "root", "volumes",
+        "blobs", "containers", "database", "database_lock", "layers", "lock", "mounts", "partial", "reserve",
+        "root", "volumes",
     )  # fmt: skip
 
     def __init__(self, root: str) -> None:
@@ -52,6 +54,7 @@ class StorePaths:
         self.layers = root + "/layers"
         self.containers = root + "/containers"
         self.volumes = root + "/volumes"
+        self.mounts = root + "/mounts"
 
     def blob(self, digest: str) -> str:
         """The file of a complete blob.  Raises DigestError before a path is made of anything else."""

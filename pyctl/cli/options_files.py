@@ -87,3 +87,35 @@ def cmd_container_diff() -> Command:
 
 def cmd_image_diff() -> Command:
     return _diff("image diff", "IMAGE [IMAGE]", "Show what an image's topmost layer changed", "image", latest=False)
+
+
+def cmd_image_mount() -> Command:
+    return command(
+        "image mount",
+        "[IMAGE...]",
+        "Mount images for reading, or list those that are",
+        "pyctl.cli.verb_mount:mount",
+        opt("all", "a", BOOL, "Every image"),
+        opt("format", "", STRING, "json for JSON", metavar="FORMAT"),
+        description=(
+            "For a session of `pyctl unshare`, with which the mount ends. Prints the mount point; with several images,"
+            " or none, the name before it."
+        ),
+        examples=(("pyctl unshare sh -c 'ls $(pyctl image mount app)'", "look into an image"),),
+        args=(0, -1),
+        complete="image",
+    )
+
+
+def cmd_image_unmount() -> Command:
+    return command(
+        "image unmount",
+        "IMAGE [IMAGE...]",
+        "Unmount images",
+        "pyctl.cli.verb_mount:unmount",
+        opt("all", "a", BOOL, "Every image that is mounted"),
+        opt("force", "f", BOOL, "Also one whose files are in use"),
+        args=(0, -1),
+        complete="image",
+        aliases=("image umount",),
+    )

@@ -250,6 +250,7 @@ def _image(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None:
     store = images.ImageStore(engine.db)
     (row,) = store.list(found[0])
     usable = images.lookup_for_run(engine.db, row.id)
+    ancestors = store.ancestors(row.id)
     manifest = loads(BlobStore(engine.paths).read(row.manifest_digest, MAX_MANIFEST_BYTES))
     return image_json(
         row,
@@ -257,6 +258,7 @@ def _image(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None:
         annotations=manifest.get("annotations") or {},
         lower=usable.lower if usable is not None else (),
         driver=engine.storage_driver,
+        parent=ancestors[max(ancestors)] if ancestors else "",
     )
 
 

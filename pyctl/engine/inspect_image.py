@@ -15,12 +15,18 @@ _CONFIG_KEYS = (
 
 
 def image_json(
-    row: ImageRow, config: dict[str, Any], *, annotations: dict[str, str], lower: tuple[str, ...], driver: str
+    row: ImageRow,
+    config: dict[str, Any],
+    *,
+    annotations: dict[str, str],
+    lower: tuple[str, ...],
+    driver: str,
+    parent: str = "",
 ) -> dict[str, Any]:
     """One element of `image inspect`'s list.
 
     config: the image's configuration, parsed; annotations: of its manifest; lower: the layers' directories,
-    topmost first.
+    topmost first; parent: the id of the stored image that it was made from.
     """
     run = config.get("config") or {}
     history = config.get("history") or []
@@ -34,7 +40,7 @@ def image_json(
         "Digest": row.manifest_digest,
         "RepoTags": tags,
         "RepoDigests": [f"{base}@{digest}" for base in bases for digest in row.digests or (row.manifest_digest,)],
-        "Parent": "",
+        "Parent": parent,
         "Comment": str(config.get("comment") or (history[-1].get("comment") if history else "") or ""),
         "Created": config.get("created") or None,
         "Config": {key: run[key] for key in _CONFIG_KEYS if run.get(key)},

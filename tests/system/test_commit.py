@@ -104,6 +104,9 @@ def test_an_image_of_a_container_holds_what_the_container_did(engine: Engine, dr
     assert "Volumes" not in image["Config"]
     assert image["ManifestType"] == "application/vnd.oci.image.manifest.v1+json"
     assert len(image["RootFS"]["Layers"]) == len(image["History"]) == (1 if squash else 2)
+    base = engine.json("image", "inspect", "busybox")[0]["Id"]
+    assert image["Parent"] == ("" if squash else base)
+    assert engine("history", "-q", "--no-trunc", "made:1").out.split() == [identity, *([] if squash else [base])]
     assert image["History"][-1]["created_by"] == "/bin/sh"
     assert image["History"][-1]["comment"] == "FROM localhost/busybox:latest"
     assert engine("system", "check").out == ""
