@@ -122,7 +122,7 @@ def _garbage(db: Database, repair: bool, age_s: float) -> Iterator[Problem]:
     paths = db.paths
     named = {directory for (directory,) in db.query("SELECT directory FROM layers")}
     unused = db.query("SELECT directory FROM layers WHERE key NOT IN (SELECT layer_key FROM image_layers)")
-    known = {digest for (digest,) in db.query("SELECT digest FROM image_blobs")}
+    known = {digest for (digest,) in db.query("SELECT digest FROM image_blobs UNION SELECT digest FROM kept_blobs")}
     groups = {
         "directories of layers": [paths.layer(name) for name in os.listdir(paths.layers) if name not in named],
         "unused layers": [paths.layer(name) for (name,) in unused],

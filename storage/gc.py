@@ -105,7 +105,7 @@ def _move_away(db: Database) -> list[str]:
 
 
 def _remove_blobs(db: Database) -> tuple[list[str], int]:
-    named = {digest for (digest,) in db.query("SELECT digest FROM image_blobs")}
+    named = {digest for (digest,) in db.query("SELECT digest FROM image_blobs UNION SELECT digest FROM kept_blobs")}
     removed, freed = [], 0
     for digest, path in stored_blobs(db.paths):
         if digest not in named:

@@ -63,6 +63,7 @@ class ImageRow(Value):
     variant: str = ""
     squashed: bool = False  # owners could not be kept: unpacked with a single mapped id
     containers: int = 0  # how many use it
+    is_list: bool = False  # a manifest list, see `storage.lists`
 
 
 class HistoryRow(Value):
@@ -136,6 +137,8 @@ def find(db: Database, text: str, names: ShortNames | None = None) -> tuple[str,
         by_name = dict(rows)
         name = next(n for n in full if n in by_name)
         return by_name[name], name
+    if listed := _by_list(db, full):
+        return listed, ""
     if is_hex(text, len(text)) and (found := _by_id(db, text, text)):
         return found, ""
     return _by_ending(db, text) if short else None
@@ -176,6 +179,21 @@ def _by_ending(db: Database, text: str) -> tuple[str, str] | None:
         (len(ending), ending),
     )
     return (row[0], row[1]) if row else None
+
+
+def _by_list(db: Database, full: Sequence[str]) -> str:
+    """The stored image for this machine of a manifest list of one of these names; "": there is none."""
+    rows = db.query(
+        "SELECT l.content FROM manifest_list_names n JOIN manifest_lists l ON l.id = n.list_id"
+        f" WHERE n.name IN ({_marks(full)})",
+        full,
+    )
+    if not rows:
+        return ""
+    from storage.lists import instance_for  # few names are lists
+
+    row = db.one("SELECT image_id FROM image_digests WHERE digest = ?", (instance_for(rows[0][0]),))
+    return row[0] if row else ""
 
 
 def _repository(name: str) -> str:
@@ -309,6 +327,8 @@ class ImageStore:
         return image_id
 
     def _name(self, image_id: str, names: Sequence[str], now: int) -> None:
+        if names:
+            self.db.execute(f"DELETE FROM manifest_list_names WHERE name IN ({_marks(names)})", names)
         self.db.execute_many(
             "INSERT INTO image_names VALUES (?,?,?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id,"
             " added_ns = excluded.added_ns WHERE image_id <> excluded.image_id",

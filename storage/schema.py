@@ -73,4 +73,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL, created_ns INTEGER NOT NULL,
             config TEXT NOT NULL)""",
     ),
+    (
+        # A list of images for several platforms.  content: `storage.lists`' JSON.
+        """CREATE TABLE manifest_lists (
+            id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, content TEXT NOT NULL)""",
+        # name: never also one of image_names.
+        """CREATE TABLE manifest_list_names (
+            name TEXT PRIMARY KEY, list_id TEXT NOT NULL REFERENCES manifest_lists(id) ON DELETE CASCADE,
+            added_ns INTEGER NOT NULL) WITHOUT ROWID""",
+        # name: "quay.io/me/model:1".  digest: of the manifest, a blob; size: of its files.
+        """CREATE TABLE artifacts (
+            name TEXT PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT NULL, added_ns INTEGER NOT NULL)
+            WITHOUT ROWID""",
+        # The blobs of lists and artifacts.  owner: "list ID", "artifact NAME".
+        """CREATE TABLE kept_blobs (
+            owner TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (owner, digest)) WITHOUT ROWID""",
+        "CREATE INDEX kept_blobs_by_digest ON kept_blobs(digest)",
+    ),
 )

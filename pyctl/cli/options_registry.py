@@ -19,6 +19,8 @@ _CREDS = opt(
     metavar="USER[:PASSWORD]",
 )
 _LOGINS = "File with logins (default: REGISTRY_AUTH_FILE, or the usual places)"
+# How a registry is spoken to, for commands of other modules too.
+ACCESS = (_authfile(_LOGINS), _CREDS, _CERT_DIR, _TLS_VERIFY)
 _KEEP_IN = "File to keep the login in (default: REGISTRY_AUTH_FILE, or $XDG_RUNTIME_DIR/containers/auth.json)"
 _COMPAT = opt(
     "compat-auth-file", "", STRING, "The same, in the form of docker's config.json", metavar="FILE", complete="file"
@@ -64,7 +66,7 @@ def cmd_logout() -> Command:
     )
 
 
-_NO_SIGNING = "signing images is not built yet"
+NO_SIGNING = "signing images is not built yet"
 
 
 def cmd_push() -> Command:
@@ -108,10 +110,10 @@ def cmd_push() -> Command:
             refused="docker's content trust does not exist here",
         ),
         no("remove-signatures", "", BOOL, "signatures are not stored, so none are pushed"),
-        no("sign-by", "", STRING, _NO_SIGNING),
-        no("sign-by-sigstore", "", STRING, _NO_SIGNING),
-        no("sign-by-sigstore-private-key", "", STRING, _NO_SIGNING),
-        no("sign-passphrase-file", "", STRING, _NO_SIGNING),
+        no("sign-by", "", STRING, NO_SIGNING),
+        no("sign-by-sigstore", "", STRING, NO_SIGNING),
+        no("sign-by-sigstore-private-key", "", STRING, NO_SIGNING),
+        no("sign-passphrase-file", "", STRING, NO_SIGNING),
         no("encrypt-layer", "", UINTS, "encrypted images are not built yet"),
         no("encryption-key", "", LIST, "encrypted images are not built yet"),
         description=(
@@ -168,12 +170,12 @@ def cmd_search() -> Command:
 def cmd_manifest_inspect() -> Command:
     return command(
         "manifest inspect",
-        "IMAGE",
-        "Print the index or manifest that a registry has",
+        "LIST|IMAGE",
+        "Print a manifest list, or the index or manifest that a registry has",
         "pyctl.cli.verb_manifest:inspect",
         _authfile(_LOGINS),
         _TLS_VERIFY,
-        description="IMAGE is [docker://]REGISTRY/NAME, with a tag or a digest. Nothing is stored.",
+        description="IMAGE is [docker://]REGISTRY/NAME, with a tag or a digest. Nothing of it is stored.",
         args=(1, 1),
     )
 

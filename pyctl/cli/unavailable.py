@@ -10,7 +10,7 @@ _REMOTE = "there is no service to connect to: pyctl acts in this process, on thi
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(
         (
-            *("artifact", "auto-update", "build", "compose", "cp", "events", "generate kube", "generate spec"),
+            *("auto-update", "build", "compose", "cp", "events", "generate kube", "generate spec"),
             *("healthcheck", "init", "kube", "mount", "network", "play"),
             *("pod", "rename", "secret", "unmount", "umount"),
             *("builder", "buildx", "container checkpoint", "container clone", "container cp"),
@@ -19,8 +19,6 @@ COMMANDS: dict[str, str] = {
             *("container unmount", "container umount", "image build"),
             *("image sign", "image trust"),
             *("volume export", "volume import", "volume mount", "volume reload"),
-            *("manifest add", "manifest annotate", "manifest create", "manifest exists", "manifest push"),
-            *("manifest remove", "manifest rm"),
             *("volume unmount", "system events", "system reset"),
         ),
         NOT_YET,

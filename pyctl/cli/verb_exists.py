@@ -26,8 +26,10 @@ def container(parsed: Parsed) -> int:
 def image(parsed: Parsed) -> int:
     """By name, digest, id or the beginning of an id."""
     from storage.images import ImageStore
+    from storage.lists import ListStore
 
-    return 0 if ImageStore(Engine(parsed.globals).db).exists(parsed.args[0]) else _MISSING
+    db = Engine(parsed.globals).db
+    return 0 if ImageStore(db).exists(parsed.args[0]) or ListStore(db).find(parsed.args[0]) else _MISSING
 
 
 def volume(parsed: Parsed) -> int:

@@ -87,7 +87,7 @@ class View:
     def Labels(self) -> dict[str, str]:  # noqa: N802
         from pyctl.cli.gotemplate import Map
 
-        return Map(self._store.config(self.row.id).labels)
+        return Map({} if self.row.is_list else self._store.config(self.row.id).labels)
 
     def Label(self, name: str) -> str:  # noqa: N802
         return self.Labels().get(name, "")
@@ -155,6 +155,10 @@ def images(parsed: Parsed) -> int:
     engine = Engine(parsed.globals)
     store = ImageStore(engine.db)
     rows: Sequence[ImageRow] = store.list()
+    if engine.db.one("SELECT 1 FROM manifest_lists LIMIT 1"):
+        from storage.lists import ListStore
+
+        rows = (*rows, *ListStore(engine.db).image_rows())
     words = (*options.filter, *(f"reference={name}" for name in parsed.args))
     if words:
         from pyctl.engine.image_filters import image_filter

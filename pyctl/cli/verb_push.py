@@ -11,6 +11,7 @@ from rootless.errors import Error, UsageError, os_error_text
 from rootless.fds import write_file
 from storage import images
 from storage.archives import Transport, parse_transport
+from storage.lists import ListStore
 from storage.push import PushOptions
 from storage.push import push as push_image
 from storage.reference import parse
@@ -29,6 +30,8 @@ def push(parsed: Parsed) -> int:
     options = parsed.options
     engine = Engine(parsed.globals)
     text = parsed.args[0]
+    if ListStore(engine.db).find(text) is not None:
+        raise UsageError(f"{text} is a manifest list", hint=f"pyctl manifest push {text}")
     _, name = images.resolve(engine.db, text)
     where = parsed.args[1] if len(parsed.args) > 1 else name
     if not where:

@@ -8,6 +8,7 @@ from pyctl.cli import mapped, output
 from pyctl.engine.engine import Engine
 from rootless.errors import Error, NotFound, UsageError
 from storage.images import ImageInUseError, ImageStore, Removed
+from storage.lists import ListStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +21,19 @@ def rmi(parsed: Parsed) -> int:
     if bool(parsed.args) == bool(options.all):
         raise UsageError("give images, or --all")
     engine = Engine(parsed.globals)
-    store = ImageStore(engine.db)
+    store, lists = ImageStore(engine.db), ListStore(engine.db)
     force = bool(options.force)
-    names = [row.id for row in store.list()] if options.all else parsed.args
+    names = parsed.args
+    if options.all:
+        names = (*(row.id for row in lists.list()), *(row.id for row in store.list()))
     status, deleted = 0, False
     for name in names:
         try:
-            removed = remove(engine, store, name, force or bool(options.all and not store.users(name)), force)
+            if lists.find(name) is not None:
+                removed = lists.remove(name)
+            else:
+                names_too = force or bool(options.all and not store.users(name))
+                removed = remove(engine, store, name, names_too, force)
         except NotFound as error:
             if force or options.ignore:
                 continue
@@ -37,13 +44,13 @@ def rmi(parsed: Parsed) -> int:
             status = error.exit_code
         else:
             deleted = deleted or bool(removed.deleted)
-            _tell(removed)
+            tell(removed)
     if deleted and not options.no_prune:
         collect_garbage(engine)
     return status
 
 
-def _tell(removed: Removed) -> None:
+def tell(removed: Removed) -> None:
     sys.stdout.write("".join(f"Untagged: {name}\n" for name in removed.untagged))
     if removed.deleted:
         sys.stdout.write(f"Deleted: {removed.deleted}\n")

@@ -1,9 +1,10 @@
-"""`tag` and `untag`.  Weight: `storage.images`."""
+"""`tag` and `untag`.  Weight: `storage.images`, `storage.lists`."""
 
 from __future__ import annotations
 
 from pyctl.engine.engine import Engine
 from storage.images import ImageStore
+from storage.lists import ListStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,11 +13,19 @@ if TYPE_CHECKING:
 
 def tag(parsed: Parsed) -> int:
     """Gives an image further names."""
-    ImageStore(Engine(parsed.globals).db).tag(parsed.args[0], parsed.args[1:])
+    db = Engine(parsed.globals).db
+    if found := ListStore(db).find(parsed.args[0]):
+        ListStore(db).tag(found[0], parsed.args[1:])
+    else:
+        ImageStore(db).tag(parsed.args[0], parsed.args[1:])
     return 0
 
 
 def untag(parsed: Parsed) -> int:
     """Takes names away."""
-    ImageStore(Engine(parsed.globals).db).untag(parsed.args[0], parsed.args[1:])
+    db = Engine(parsed.globals).db
+    if found := ListStore(db).find(parsed.args[0]):
+        ListStore(db).untag(found[0], parsed.args[1:])
+    else:
+        ImageStore(db).untag(parsed.args[0], parsed.args[1:])
     return 0

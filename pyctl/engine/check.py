@@ -42,7 +42,7 @@ def check(db: Database, quick: bool, max_age_s: float) -> Report:
     _blobs(db, quick, images, damaged)
     return Report(
         images=tuple(images),
-        others=tuple(_database(db, quick) + _directories(db)),
+        others=tuple(_database(db, quick) + _directories(db) + _kept(db, quick, damaged)),
         blobs=tuple(damaged),
         garbage=_garbage(db, max_age_s),
     )
@@ -82,6 +82,19 @@ def _blobs(db: Database, quick: bool, images: list[tuple[str, str]], damaged: li
         else:
             continue
         images.extend((image_id, problem) for image_id in image_ids)
+
+
+def _kept(db: Database, quick: bool, damaged: list[str]) -> list[str]:
+    """Of manifest lists and artifacts."""
+    blobs = BlobStore(db.paths)
+    found = []
+    for owner, digest in db.query("SELECT owner, digest FROM kept_blobs ORDER BY owner, digest"):
+        if not blobs.has(digest):
+            found.append(f"{owner}: blob {digest} is missing")
+        elif not quick and digest not in damaged and not _has_its_digest(blobs, digest):
+            found.append(f"{owner}: blob {digest} is damaged")
+            damaged.append(digest)
+    return found
 
 
 def _has_its_digest(blobs: BlobStore, digest: str) -> bool:

@@ -117,13 +117,13 @@ def _reference(db: Database, values: list[str]) -> Matcher:
 def _label(db: Database, values: list[str]) -> Matcher:
     matches = label_matcher(values)
     store = images.ImageStore(db)
-    return lambda row: matches(store.config(row.id).labels)
+    return lambda row: not row.is_list and matches(store.config(row.id).labels)
 
 
 def _no_label(db: Database, values: list[str]) -> Matcher:
     matchers = [label_matcher([value]) for value in values]
     store = images.ImageStore(db)
-    return lambda row: not any(matches(store.config(row.id).labels) for matches in matchers)
+    return lambda row: row.is_list or not any(matches(store.config(row.id).labels) for matches in matchers)
 
 
 def _created(db: Database, values: list[str], after: bool) -> Matcher:
@@ -161,7 +161,7 @@ _TRUTHS: dict[str, Matcher] = {
     "containers": lambda row: row.containers > 0,
     "dangling": lambda row: not row.names,
     "intermediate": lambda _row: False,  # an image without a name is dangling: builds keep no steps as images
-    "manifest": lambda _row: False,  # lists of images are not stored under names
+    "manifest": lambda row: row.is_list,
     "readonly": lambda _row: False,
 }
 _MAKERS: dict[str, Callable[[Database, list[str]], Matcher]] = {
