@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import lan
 from tests.support.engine import Engine
 from tests.support.images import Layout
 from tests.support.registry import Registry, free_port
@@ -128,6 +129,37 @@ def test_nginx(box: tuple[Engine, str]) -> None:
     engine("stop", "-t", "5", "web")
     # SIGTERM is nginx's fast shutdown: a clean end, not a kill.
     assert engine.inspect("web")["State"]["ExitCode"] == 0
+
+
+ECHO = """
+import socket
+link = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+link.bind(("::", 90))
+print("bound", flush=True)
+while True:
+    data, sender = link.recvfrom(100)
+    link.sendto(sender[0].encode(), sender)
+"""
+
+
+def test_a_machine_on_the_lan_keeps_its_address(box: tuple[Engine, str]) -> None:
+    """In nginx's access log and for a UDP service, on both versions of IP."""
+    engine, image = box
+    with lan.machine_on_the_lan(engine) as machine:
+        web, echo = free_port(), free_port()
+        command = ["nginx", "-g", "daemon off; master_process off;"]  # one process: no other user is mapped there
+        machine.engine("run", "-d", "--name", "web", "-p", f"{web}:80", image, *command)
+        machine.engine("run", "-d", "--name", "echo", "-p", f"{echo}:90/udp", image, "python3", "-c", ECHO)
+        for host, client in ((lan.HOST4, lan.LAN4), (lan.HOST6, lan.LAN6)):
+            get = (host, web, "GET /from-the-lan HTTP/1.0\r\n\r\n")
+            assert "404 Not Found" in wait_until(lambda get=get: machine.ask(*get))
+            who = (host, echo, "who am I?", "udp")
+            assert wait_until(lambda who=who: machine.ask(*who)).strip().endswith(client)
+        log = machine.engine("exec", "web", "cat", "/var/log/nginx/access.log").out
+        callers = [line.split()[0] for line in log.splitlines() if "GET /from-the-lan" in line]
+        assert callers == [lan.LAN4, lan.LAN6]
+        machine.engine("rm", "-f", "-t", "0", "web", "echo")
 
 
 def test_postgresql_keeps_its_data(box: tuple[Engine, str]) -> None:
