@@ -10,8 +10,13 @@ import _socket
 import os
 
 from network.hosts import NameSources
+from network.pasta import MAP_GUEST
 from network.slirp import NetworkFacts
 from rootless.errors import Error, NotFound, UsageError, os_error_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROGRAM = "slirp4netns"
 _MORE_DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -53,23 +58,46 @@ def find_program(name: str, search: str | None = None) -> str:
 
 def slirp_version(path: str, cache_dir: str) -> tuple[int, ...]:
     """(1, 2, 0), by asking the program once for each inode, size and time that it has.  Raises Error."""
+    told: list[str] = []
+
+    def ask() -> str:
+        told.append(_output_of(path, "--version"))
+        return told[0].partition("\n")[0] if parse_version(told[0]) else ""
+
+    version = parse_version(_asked_once(path, os.path.join(cache_dir, "slirp4netns.version"), ask))
+    if not version:
+        raise Error(f"{path} --version does not name a version: {told[0][:80]!r}")
+    return version
+
+
+def with_pasta(facts: NetworkFacts, cache_dir: str) -> NetworkFacts:
+    """The facts with those about pasta(1), for --network pasta.  Raises Error."""
+    path = find_program("pasta")
+    if not path:
+        return facts
+
+    def ask() -> str:
+        return "maps" if MAP_GUEST in _output_of(path, "--help") else "plain"
+
+    known = _asked_once(path, os.path.join(cache_dir, "pasta.options"), ask)
+    return facts.replace(pasta=path, pasta_maps_host=known == "maps")
+
+
+def _asked_once(path: str, cache: str, ask: Callable[[], str]) -> str:
+    """`ask()`, a line about a program ("": it told nothing), kept for as long as the program is the same one."""
     try:
         stat = os.stat(path)
     except OSError as error:
-        raise Error(os_error_text(error, path), hint="install the package slirp4netns") from error
+        package = "slirp4netns" if PROGRAM in path else "passt"
+        raise Error(os_error_text(error, path), hint=f"install the package {package}") from error
     key = f"{path}\n{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns}\n"
-    cache = os.path.join(cache_dir, "slirp4netns.version")
     kept = read_text(cache, 4096)
-    if kept.startswith(key) and kept.endswith("\n"):
-        version = parse_version(kept[len(key) :])
-        if version:
-            return version
-    output = _output_of(path, "--version")
-    version = parse_version(output)
-    if not version:
-        raise Error(f"{path} --version does not name a version: {output[:80]!r}")
-    _write_cache(cache, key + output.partition("\n")[0] + "\n")
-    return version
+    if kept.startswith(key) and kept.endswith("\n") and len(kept) > len(key) + 1:
+        return kept[len(key) : -1]
+    line = ask()
+    if line:
+        _write_cache(cache, key + line + "\n")
+    return line
 
 
 def parse_version(text: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ Texts of the host are decoded with surrogateescape, so that bytes that are not U
 from __future__ import annotations
 
 from network.address import is_ipv4, is_ipv6
+from network.pasta import dns_forwarder
 from network.slirp import slirp_addresses, slirp_options
 from rootless.errors import Error, UsageError
 from rootless.values import Value
@@ -33,6 +34,7 @@ class NameSources(Value):
     resolv: str = ""  # /etc/resolv.conf
     resolved: str = ""  # /run/systemd/resolve/resolv.conf: the real servers behind RESOLVED_STUB
     host_address: str = ""  # the host as a container reaches it; "" where there is none
+    own_address: str = ""  # the container's, where it is a copy of the host's (pasta)
 
 
 class NameFiles(Value):
@@ -54,7 +56,7 @@ def name_files(
     hosts = resolv = None
     slirp = slirp_addresses(slirp_options(network.options).cidr) if mode in ("slirp4netns", "private") else None
     if not network.no_hosts:
-        own = slirp.container if slirp else "127.0.0.1" if mode in ("none", "container") else ""
+        own = slirp.container if slirp else "127.0.0.1" if mode in ("none", "container") else sources.own_address
         hosts = hosts_text(
             sources.hosts,
             add_hosts=network.add_hosts,
@@ -69,7 +71,7 @@ def name_files(
             sources.resolv,
             resolved=sources.resolved,
             own_network=mode != "host",
-            forwarder=slirp.forwarder if slirp else "",
+            forwarder=slirp.forwarder if slirp else dns_forwarder(network.options) if mode == "pasta" else "",
             dns=network.dns,
             dns_search=network.dns_search,
             dns_option=network.dns_option,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from network.address import is_ipv4, is_ipv6
 from network.hosts import parse_add_host
+from network.pasta import HOST_ADDRESS, check_options, pasta_argv
 from network.slirp import slirp_addresses, slirp_argv, slirp_options
 from rootless.errors import Error, NotFound, UsageError
 from rootless.plan import NetworkPlan, PortForward
@@ -73,6 +74,14 @@ def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: st
         return NetworkPlan(kind="join", join_runtime_dir=join_runtime_dir, ping_group_range="")
     if mode == "ns":
         return NetworkPlan(kind="join", join_path=network.target, ping_group_range="")
+    if mode == "pasta":
+        return NetworkPlan(
+            kind="pasta",
+            helper=facts.pasta,
+            helper_args=pasta_argv(network.options, facts),
+            ports=port_forwards(network.ports, facts.bind_address, facts.ipv6),
+            host_addresses=(HOST_ADDRESS, ""),
+        )
     options = slirp_options(network.options)
     addresses = slirp_addresses(options.cidr)
     return NetworkPlan(
@@ -88,13 +97,12 @@ def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: st
 def check_network(network: NetworkLike) -> None:
     """Refuse, by name, what is wrong with the settings alone.  Raises UsageError or Error."""
     mode = network.mode
-    if mode in ("pasta", "bridge"):
-        named = network.target or mode
+    if mode == "bridge":
         raise Error(
-            f"--network={named}: {'pasta is' if mode == 'pasta' else 'user-defined networks are'} not available",
+            f"--network={network.target or mode}: user-defined networks are not available",
             hint="use --network=slirp4netns (the default), none, host, container:ID or ns:PATH",
         )
-    if mode not in ("slirp4netns", "private", "none", "host", "container", "ns"):
+    if mode not in ("slirp4netns", "private", "pasta", "none", "host", "container", "ns"):
         raise UsageError(f"--network={mode}: no such network mode")
     if mode in ("container", "ns"):
         if not network.target:
@@ -103,6 +111,8 @@ def check_network(network: NetworkLike) -> None:
             raise UsageError(f"--network=ns:{network.target}: the path must be absolute")
     if mode in ("slirp4netns", "private"):
         slirp_options(network.options)
+    elif mode == "pasta":
+        check_options(network.options)
     elif network.options:
         raise UsageError(f"--network={mode}:{','.join(network.options)}: {mode} takes no options")
     _check_ports(network)
@@ -111,8 +121,9 @@ def check_network(network: NetworkLike) -> None:
 
 def _check_ports(network: NetworkLike) -> None:
     mode = network.mode
-    if mode in ("slirp4netns", "private"):
-        port_forwards(network.ports, "0.0.0.0", handler=slirp_options(network.options).port_handler)
+    if mode in ("slirp4netns", "private", "pasta"):
+        handler = "forwarder" if mode == "pasta" else slirp_options(network.options).port_handler
+        port_forwards(network.ports, "0.0.0.0", handler=handler)
         return
     for port in network.ports:
         # With the host's network a mapping of a port to itself is true without any help; all others would be lost.
@@ -209,8 +220,8 @@ def _overlap(one: PortForward, other: PortForward) -> bool:
 
 
 def listen_on(host_ip: str, bind_address: str, ipv6: bool) -> tuple[str, ...]:
-    """The addresses to bind: a port that names none is published on all of the host's, of both IP versions."""
-    if not host_ip and bind_address in ("0.0.0.0", "::"):
+    """The addresses to bind: a port that names none, or [::], is published on all of both IP versions."""
+    if host_ip == "::" or (not host_ip and bind_address in ("0.0.0.0", "::")):
         return ("0.0.0.0", "::") if ipv6 else ("0.0.0.0",)
     return (host_ip or bind_address,)
 

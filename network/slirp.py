@@ -37,6 +37,8 @@ class NetworkFacts(Value):
 
     slirp4netns: str = ""  # path of the program, "" where it is not installed
     slirp_version: tuple[int, ...] = ()  # (1, 2, 0)
+    pasta: str = ""  # path of the program; looked for only where it is asked for
+    pasta_maps_host: bool = False  # it has --map-guest-addr
     ipv6: bool = True  # the kernel has IPv6
     resolv_in_sandbox: bool = True  # /etc/resolv.conf stays readable when only /etc and /run are there
     interfaces: tuple[str, ...] = ()  # names of the host's network interfaces

@@ -40,7 +40,7 @@ _SYSCTLS = ("ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflec
 
 
 class Target:
-    """One way to reach the container: its address, and who the client appears as ("": as the container itself)."""
+    """One way to reach the container: its address, and who the client appears as."""
 
     __slots__ = ("address", "client", "family", "own_family")
 
@@ -94,14 +94,16 @@ class Clients:
         """Readable when `changed` is to be called."""
         return self._changes.fileno()
 
-    def changed(self) -> None:
-        """Addresses have come or gone."""
+    def changed(self) -> bool:
+        """Addresses have come or gone; True: what is connected to the old ones is of no further use."""
         try:
             while self._changes.recv(65536):
                 pass
         except OSError:
             pass  # that was all (EAGAIN), or more than the socket holds (ENOBUFS): one look tells everything
+        before = self._targets
         self._refresh()
+        return any(before[family] != self._targets.get(family) for family in before)
 
     def _refresh(self) -> None:
         found = self._routes.addresses()
@@ -131,7 +133,8 @@ class Clients:
             address = self._targets.get(other)
             if address:
                 shown = client if other == family and self._is_presentable(client) else self._host_address(other)
-                found.append(Target(other, address, shown, other == family))
+                if shown:  # else it would appear as the container itself
+                    found.append(Target(other, address, shown, other == family))
         return found
 
     def _is_presentable(self, client: str) -> bool:
@@ -144,16 +147,15 @@ class Clients:
         """A non-blocking socket towards `target`, bound as its client.  Raises OSError."""
         made = _socket.socket(target.family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
         try:
-            if target.client:
-                if target.family == _AF_INET:
-                    made.setsockopt(_socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-                else:
-                    made.setsockopt(_socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-                made.setsockopt(_socket.SOL_SOCKET, _SO_MARK, MARK)
-                if kind == _socket.SOCK_STREAM:
-                    # One client may use one port of its own for connections to several published ones.
-                    made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-                made.bind((target.client, client_port))
+            if target.family == _AF_INET:
+                made.setsockopt(_socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+            else:
+                made.setsockopt(_socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+            made.setsockopt(_socket.SOL_SOCKET, _SO_MARK, MARK)
+            if kind == _socket.SOCK_STREAM:
+                # One client may use one port of its own for connections to several published ones.
+                made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            made.bind((target.client, client_port))
         except OSError:
             made.close()
             raise
@@ -162,7 +164,7 @@ class Clients:
     def serve(self, target: Target) -> None:
         """UDP: answers to this client come back from now on.  Raises OSError."""
         key = target.family, target.client
-        if target.client and not self._served.get(key):
+        if not self._served.get(key):
             self._routes.add_local_route(*key, _LENGTH[target.family], _UDP_TABLE, target.address)
         self._served[key] = self._served.get(key, 0) + 1
 
@@ -173,8 +175,7 @@ class Clients:
         if self._served[key]:
             return
         del self._served[key]
-        if target.client:
-            try:
-                self._routes.delete_local_route(*key, _LENGTH[target.family], _UDP_TABLE)
-            except OSError:
-                return  # the address that it names as source has gone, and the route with it
+        try:
+            self._routes.delete_local_route(*key, _LENGTH[target.family], _UDP_TABLE)
+        except OSError:
+            return  # the address that it names as source has gone, and the route with it

@@ -194,7 +194,7 @@ class Container:
             return None
         from rootless.exposure import Exposure
 
-        made = Exposure(self.surroundings.config, self.plan.network.kind in ("new", "slirp4netns"))
+        made = Exposure(self.surroundings.config, self.plan.network.kind in ("new", "slirp4netns", "pasta"))
         return made if made.needed else None
 
     def _prepare_exposure(self, exposure: Exposure) -> None:
@@ -373,7 +373,7 @@ class Container:
         return lambda _status: self._helper_died(name)
 
     def _helper_died(self, name: str) -> None:
-        """fuse-overlayfs or slirp4netns ended under a running container: what was promised is no longer there."""
+        """It ended under a running container: what was promised is no longer there."""
         if self._ended is None and self.pidfd >= 0:
             self._end_error = f"{name} ended unexpectedly, so the container was stopped"
             self.signal(SIGKILL)

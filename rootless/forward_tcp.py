@@ -171,7 +171,7 @@ class Link:
         while self._targets:
             target = self._targets.pop(0)
             sock = self._try(target, self._peer if target.own_family else 0)
-            if sock is None and target.own_family and target.client:
+            if sock is None and target.own_family:
                 # The client's own port may belong to a connection of its that is still ending (TIME_WAIT, tcp(7)).
                 sock = self._try(target, 0)
             if sock is not None:

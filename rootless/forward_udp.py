@@ -91,7 +91,7 @@ class UdpPort:
         """Open the way to the next of the container's addresses; False: there is none."""
         while flow.targets:
             target = flow.targets.pop(0)
-            for number in (flow.client[1], 0) if target.client else (0,):
+            for number in (flow.client[1], 0):
                 link = self._connect(target, number)
                 if link is not None:
                     flow.link, flow.target = link, target
@@ -149,6 +149,11 @@ class UdpPort:
                 continue  # its buffer is full, or the client's network has gone
         flow.used_ns = time.monotonic_ns()
         self._flows[flow.key] = self._flows.pop(flow.key)
+
+    def drop_all(self) -> None:
+        """Forget every client: the container has another address."""
+        for flow in tuple(self._flows.values()):
+            self._drop(flow)
 
     def _sweep(self) -> None:
         self._timer = None

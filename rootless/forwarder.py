@@ -94,13 +94,20 @@ def serve(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "")
     loop = Loop()
     max_fds = _raise_descriptor_limit()
     clients = Clients(host_ipv4, host_ipv6)
-    loop.watch(clients.fileno(), READ, lambda _events: clients.changed())
     traffic = Traffic(loop, clients, max_fds)
+    udp_ports = []
     for service in services:
         if service.protocol == "udp":
-            UdpPort(loop, clients, service.socket, service.port, max_fds)
+            udp_ports.append(UdpPort(loop, clients, service.socket, service.port, max_fds))
         else:
             TcpPort(traffic, service.socket, service.port)
+
+    def addresses_changed(_events: int) -> None:
+        if clients.changed():
+            for port in udp_ports:
+                port.drop_all()
+
+    loop.watch(clients.fileno(), READ, addresses_changed)
     loop.run()
 
 

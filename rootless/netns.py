@@ -168,6 +168,18 @@ def skip_duplicate_detection() -> None:
         return  # no IPv6 in this kernel, or a read-only /proc/sys: only slower
 
 
+def allow_low_ports() -> None:
+    """Let everybody in this namespace bind ports below 1024.
+
+    For a container with a user namespace of its own: its root has no rights over the network, which is the outer
+    one's, and could not serve port 80.
+    """
+    try:
+        write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0")
+    except OSError:
+        return  # a read-only /proc/sys in a container around us
+
+
 def allow_ping(group_range: str, highest_gid: int) -> None:
     """Let every mapped group send ICMP echo by ping sockets (icmp(7), ping_group_range) in this namespace."""
     if not group_range:

@@ -47,7 +47,7 @@ class CopyUp(Value):
 class NetworkPlan(Value):
     """The network namespace and the helper that connects it.
 
-    kind: "new" (an own, loopback only), "slirp4netns" (new + helper), "host", "join" (`join_path`, or
+    kind: "new" (an own, loopback only), "slirp4netns" and "pasta" (new + helper), "host", "join" (`join_path`, or
     the namespace of the supervisor whose runtime directory is `join_runtime_dir`).
     """
 
@@ -57,7 +57,7 @@ class NetworkPlan(Value):
     helper: str = ""  # path of slirp4netns or pasta
     helper_args: tuple[
         str, ...
-    ] = ()  # without --ready-fd, --exit-fd, --api-socket and the target, which the supervisor adds
+    ] = ()  # without descriptors, API socket, pid file and target, which the supervisor adds
     ports: tuple[PortForward, ...] = ()
     port_handler: str = "forwarder"  # "forwarder": rootless.forwarder; "slirp4netns": its API socket
     host_addresses: tuple[str, str] = ("", "")  # IPv4, IPv6: what the container calls the host; "": its gateway

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rootless.cgroup import ContainerCgroup
     from rootless.loop import Loop
+    from rootless.pasta import PastaConnection
     from rootless.plan import LaunchPlan
     from rootless.publishing import Publishing
 
@@ -44,7 +45,7 @@ class Surroundings:
         self.owner = (0, 0)  # the container's user, as this process's namespace counts
         self.ids = ContainerIds(self.config["linux"])
         self.cgroup: ContainerCgroup | None = None
-        self.connection = netns.Connection()
+        self.connection: netns.Connection | PastaConnection = netns.Connection()
         self.fuse_pid = 0
         self.namespace_fds: list[int] = []
         self._publishing: Publishing | None = None
@@ -138,21 +139,27 @@ class Surroundings:
 
                 # Here, because its sockets are to be the host's.
                 self._publishing = Publishing(network)
+            if network.kind == "pasta":
+                from rootless.pasta import PastaConnection  # few containers' connection
+
+                self.connection = PastaConnection()
             if network.helper:
                 self._trace(f"{network.helper} {' '.join(network.helper_args)}")
                 self.connection.start(network, self.plan.runtime_dir)
             netns.make_private()
-            if "--enable-ipv6" in network.helper_args:
+            if network.kind == "pasta" or "--enable-ipv6" in network.helper_args:
                 netns.skip_duplicate_detection()
-            if self.connection.pid:
+            if network.helper:
                 self.connection.release()
             netns.allow_ping(network.ping_group_range, mapped_size(read_map("gid")) - 1)
+            if "uidMappings" in self.config["linux"]:
+                netns.allow_low_ports()
             netns.write_sysctls(network.sysctls)
             if self._publishing is not None:
                 self._publishing.enter()
 
     def _finish_network(self, loop: Loop, forwarding: Callable[[int], None]) -> None:
-        if self.connection.pid:
+        if self.plan.network.helper:
             self.connection.wait_ready()
         if self._publishing is not None:
             self._publishing.connect(self.connection.api_socket, loop, forwarding)

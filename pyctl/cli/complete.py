@@ -191,7 +191,7 @@ def names(kind: str) -> Candidates:
         "shell": ("bash", "zsh", "fish"),
         "state": _STATES,
         "ulimit": tuple(f"{name}=" for name in _ULIMITS),
-        "network": ("slirp4netns", "none", "host", "container:", "ns:"),
+        "network": ("slirp4netns", "pasta", "none", "host", "container:", "ns:"),
         "format": ("json",),
     }
     if what in fixed:

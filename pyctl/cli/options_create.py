@@ -224,7 +224,7 @@ def _network() -> tuple[Option | str, ...]:
             "network",
             "",
             LIST,
-            "slirp4netns[:opts] (the default), none, host, container:NAME, ns:PATH",
+            "slirp4netns[:opts] (the default), pasta[:opts], none, host, container:NAME, ns:PATH",
             metavar="MODE",
             also=("net",),
             complete="network",

@@ -207,9 +207,17 @@ def _facts(engine: Engine, record: ContainerRecord, spec: ContainerSpec, with_si
         },
         uid_map=_id_map(record.pid, "uid_map") if nested else (),
         gid_map=_id_map(record.pid, "gid_map") if nested else (),
+        shared_network=_network_mode_of(engine, spec.network.target) if spec.network.mode == "container" else "",
         size_rw_bytes=own,
         size_root_bytes=own + image_size if with_size else -1,
     )
+
+
+def _network_mode_of(engine: Engine, container_id: str) -> str:
+    try:
+        return state.get(engine.db, container_id).specification.network.mode
+    except NotFound:
+        return ""
 
 
 def _cgroup_path(pid: int) -> str:

@@ -240,7 +240,9 @@ def _with_host_ports(engine: Engine, network: Network) -> Network:
     for port in network.ports:
         number = port.host_port or ports.choose(port, taken, bind_address)
         taken.add((port.protocol, number))
-        chosen.append(port.replace(host_port=number))
+        # A site's own address is written down: `inspect` shows it, and a later change is for later containers.
+        address = port.host_ip or ("" if bind_address in ("0.0.0.0", "::") else bind_address)
+        chosen.append(port.replace(host_port=number, host_ip=address))
     return network.replace(ports=tuple(chosen))
 
 

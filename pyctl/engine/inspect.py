@@ -55,6 +55,7 @@ class InspectFacts(Value):
     rlimits: dict[str, tuple[int, int]] = {}  # of this session, which limits are clamped to
     uid_map: tuple[str, ...] = ()  # "0:1:1000", with a user namespace of its own
     gid_map: tuple[str, ...] = ()
+    shared_network: str = ""  # the network mode of the container whose network is shared
     size_rw_bytes: int = -1  # with --size
     size_root_bytes: int = -1
 
@@ -102,7 +103,7 @@ def container_json(
         "GraphDriver": _graph_driver(spec, facts, running),
         "Mounts": [_mount(m, facts) for m in spec.mounts if m.kind in ("bind", "volume", "image")],
         "Dependencies": inspect_host.dependencies(spec),
-        "NetworkSettings": inspect_host.network_settings(spec),
+        "NetworkSettings": inspect_host.network_settings(spec, facts.shared_network),
         "Namespace": "",
         "IsInfra": False,
         "IsService": False,

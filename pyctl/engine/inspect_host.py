@@ -59,8 +59,11 @@ def port_bindings(spec: ContainerSpec) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def network_settings(spec: ContainerSpec) -> dict[str, Any]:
-    """Ports with all that is exposed (null where it is not published); addresses "" without a bridge."""
+def network_settings(spec: ContainerSpec, shared_mode: str = "") -> dict[str, Any]:
+    """Ports with all that is exposed (null where it is not published); addresses "" without a bridge.
+
+    shared_mode: the network mode of the container that `container:ID` names.
+    """
     bound = port_bindings(spec)
     settings: dict[str, Any] = {
         "EndpointID": "",
@@ -79,8 +82,9 @@ def network_settings(spec: ContainerSpec) -> dict[str, Any]:
         "Ports": {key: bound.get(key) for key in exposed_ports(spec)},
         "SandboxKey": spec.network.target if spec.network.mode == "ns" else "",
     }
-    if spec.network.mode in ("host", "none"):
-        settings["Networks"] = {spec.network.mode: _network(spec.network.mode)}
+    mode = shared_mode if spec.network.mode == "container" else spec.network.mode
+    if mode in ("host", "none", "slirp4netns", "pasta"):
+        settings["Networks"] = {mode: _network(mode)}
     return settings
 
 
@@ -149,7 +153,7 @@ def host_config(spec: ContainerSpec, facts: InspectFacts) -> dict[str, Any]:
         "OomScoreAdj": spec.oom_score_adj or 0,
         "PidMode": spec.pid,
         "Privileged": spec.security.privileged,
-        "PublishAllPorts": False,
+        "PublishAllPorts": spec.network.publish_all,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": sorted(spec.security.options),
         "Tmpfs": {m.target: _tmpfs(m) for m in spec.mounts if m.kind == "tmpfs"},

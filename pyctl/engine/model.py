@@ -40,6 +40,7 @@ class Network(Value):
     options: tuple[str, ...] = ()  # "allow_host_loopback=true", "mtu=1500", …
     ports: tuple[Port, ...] = ()
     exposed: tuple[str, ...] = ()  # "80/tcp" from the image and --expose
+    publish_all: bool = False
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_option: tuple[str, ...] = ()

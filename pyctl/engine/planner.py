@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from network import facts as network_facts
+from network import pasta
 from network.hosts import name_files
 from network.plan import network_plan
 from pyctl.engine import programs, spec_security
@@ -325,6 +326,11 @@ def _network(engine: Engine, spec: ContainerSpec, rootfs: RootfsPlan) -> tuple[N
             )
         join_dir = other.runtime_dir
     sources = network_facts.name_sources(network.hosts_file, image_hosts)
+    if network.mode == "pasta":
+        facts = network_facts.with_pasta(facts, engine.cache_dir)
+        # The container's address is a copy of the host's, which it then reaches by another one, or not at all.
+        reached = pasta.HOST_ADDRESS if facts.pasta_maps_host else ""
+        sources = sources.replace(own_address=sources.host_address, host_address=reached)
     if join_dir:
         sources = sources.replace(
             hosts=network_facts.read_text(f"{join_dir}/files/hosts"),

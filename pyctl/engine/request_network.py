@@ -14,6 +14,7 @@ from pyctl.engine.request_text import absolute, is_name, is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyctl.engine.config import Config
     from pyctl.engine.request_facts import ImageChoice, Lookups, Options, RequestFacts
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -42,6 +43,7 @@ def container_network(
     return network.replace(
         ports=ports,
         exposed=exposed,
+        publish_all=bool(options.get("publish_all")),
         dns=dns,
         dns_search=_words(options, "dns_search", facts.defaults.dns_searches),
         dns_option=_words(options, "dns_option", facts.defaults.dns_options),
@@ -60,7 +62,7 @@ def _mode(options: Options, facts: RequestFacts, lookups: Lookups) -> Network:
     given = [m for m in options.get("network") or () if m]
     if len(given) > 1:
         raise_multiple(given)
-    return network_mode(given[0] if given else facts.defaults.netns or "private", lookups)
+    return network_mode(given[0] if given else facts.defaults.netns or "private", facts.defaults, lookups)
 
 
 def raise_multiple(given: list[str]) -> None:
@@ -72,15 +74,20 @@ def raise_multiple(given: list[str]) -> None:
     raise refused("--network", given[1], "user-defined networks are not built yet")
 
 
-def network_mode(word: str, lookups: Lookups) -> Network:
-    """`none`, `host`, `private`, `slirp4netns[:opt,opt]`, `container:NAME`, `ns:PATH`."""
+def network_mode(word: str, defaults: Config, lookups: Lookups) -> Network:
+    """`none`, `host`, `private`, `slirp4netns[:opt,opt]`, `pasta[:opt,opt]`, `container:NAME`, `ns:PATH`.
+
+    private: what the site's configuration says (default_rootless_network_cmd), slirp4netns if nothing else.
+    """
     mode, colon, rest = word.partition(":")
-    if mode in ("none", "host", "private"):
-        if colon:
-            raise refused("--network", word, f"{mode} takes no options")
-        return Network(mode="slirp4netns" if mode == "private" else mode)
+    if mode in ("none", "host", "private") and colon:
+        raise refused("--network", word, f"{mode} takes no options")
+    if mode == "private":
+        mode = defaults.default_rootless_network_cmd or "slirp4netns"
+    if mode in ("none", "host"):
+        return Network(mode=mode)
     if mode == "slirp4netns":
-        words = tuple(w for w in rest.split(",") if w)
+        words = (*defaults.network_cmd_options, *(w for w in rest.split(",") if w))
         if words:
             from network.slirp import slirp_options  # its grammar is that module's
 
@@ -93,11 +100,16 @@ def network_mode(word: str, lookups: Lookups) -> Network:
     if mode == "ns":
         return Network(mode=mode, target=namespace_path("--network", word, rest))
     if mode == "pasta":
-        raise refused("--network", word, "pasta is not built yet", hint="slirp4netns, the default, does the same")
+        from network.pasta import check_options  # its grammar is that module's
+
+        words = tuple(w for w in rest.split(",") if w)
+        check_options(words)
+        return Network(mode=mode, options=words)
     if mode == "bridge" or is_name(mode):
         hint = "use slirp4netns (the default), none, host, container:NAME or ns:PATH"
         raise refused("--network", word, "user-defined networks are not built yet", hint=hint)
-    raise refused("--network", word, "must be slirp4netns[:options], none, host, container:NAME or ns:PATH")
+    known = "slirp4netns[:options], pasta[:options], none, host, container:NAME or ns:PATH"
+    raise refused("--network", word, f"must be {known}")
 
 
 def namespace_path(option: str, word: str, path: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.support.engine import Engine, Result
 
 HOST4, LAN4 = "192.0.2.1", "192.0.2.7"
 HOST6, LAN6 = "2001:db8::1", "2001:db8::7"
+SECOND4, SECOND6 = "192.0.2.2", "2001:db8::2"  # of the host too
 
 # Both namespaces last until standard input ends.
 _MAKE = f"""
@@ -21,8 +22,9 @@ unshare --net sleep infinity & lan=$!
 while [ "$(readlink /proc/$lan/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do :; done
 ip link set lan0 netns $lan
 ip link set host0 up
-ip address add {HOST4}/24 dev host0
-ip address add {HOST6}/64 dev host0 nodad
+for address in {HOST4}/24 {SECOND4}/24 "{HOST6}/64 nodad" "{SECOND6}/64 nodad"; do
+    ip address add $address dev host0
+done
 nsenter --net --target $lan sh -ec '
     ip link set lan0 up
     ip address add {LAN4}/24 dev lan0
@@ -45,6 +47,15 @@ link.sendall(text.encode())
 print(link.recv(65536).decode())
 """
 
+# Tells the port, then the address of whoever calls: ADDRESS
+_SERVER = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 0), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+server.settimeout(60)
+print(server.getsockname()[1], flush=True)
+print(server.accept()[1][0], flush=True)
+"""
+
 
 class Lan:
     """`engine(…)` runs a command on that host, `ask(…)` on the other machine."""
@@ -62,6 +73,17 @@ class Lan:
         """What is answered; "" where nobody does."""
         argv = [*self._enter(self._lan_pid), sys.executable, "-c", _CLIENT, address, str(port), kind, text]
         return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+
+    def caller(self, address: str, call: Callable[[str], object]) -> str:
+        """Who calls a server of the other machine, as seen there; `call(port)` is to do so."""
+        argv = [*self._enter(self._lan_pid), sys.executable, "-c", _SERVER, address]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            try:
+                call(server.stdout.readline().strip())
+                return server.stdout.readline().strip()
+            finally:
+                server.kill()
 
     @staticmethod
     def _enter(pid: int) -> tuple[str, ...]:

@@ -54,6 +54,29 @@ def test_port_handlers() -> None:
     assert network_plan(slirp("port_handler=slirp4netns"), FACTS).port_handler == "slirp4netns"
 
 
+def test_pasta() -> None:
+    here = FACTS.replace(pasta="/usr/bin/pasta")
+
+    def args(*options: str, facts: NetworkFacts = here) -> tuple[str, ...]:
+        return network_plan(Network(mode="pasta", options=options), facts).helper_args
+
+    closed = ("-t", "none", "-u", "none", "-T", "none", "-U", "none")
+    names = ("--dns-forward", "169.254.1.1")
+    assert args() == ("--config-net", *closed, *names, "--no-map-gw", "--quiet")
+    assert args("--map-gw", "-t", "80", "--udp-ns=53", "--dns-forward", "169.254.1.9") == (
+        "--config-net", "-t", "80", "--udp-ns=53", "--dns-forward", "169.254.1.9",
+        "-u", "none", "-T", "none", "--quiet",
+    )  # fmt: skip
+    newer = FACTS.replace(pasta="/usr/bin/pasta", pasta_maps_host=True)
+    assert args(facts=newer)[-3:] == ("--map-guest-addr", "169.254.1.2", "--quiet")
+    with pytest.raises(Error, match="pasta is not installed") as caught:
+        args(facts=FACTS)
+    assert "install the package passt" in caught.value.hint
+    for option in ("--netns", "--pid=x", "-f", "--runas", "mtu=1500"):
+        with pytest.raises(UsageError, match="--network=pasta"):
+            args(option)
+
+
 def test_where_a_port_listens() -> None:
     def addresses(host_ip: str, bind_address: str = "0.0.0.0", ipv6: bool = True, *options: str) -> list[str]:
         port = Port(container_port=80, host_port=8080, host_ip=host_ip)
@@ -64,7 +87,8 @@ def test_where_a_port_listens() -> None:
     assert addresses("", ipv6=False) == ["0.0.0.0"]
     assert addresses("", "0.0.0.0", True, "port_handler=slirp4netns") == ["0.0.0.0"]
     assert addresses("", "127.0.0.1") == ["127.0.0.1"]
-    for address in ("0.0.0.0", "::", "::1", "192.0.2.1"):
+    assert addresses("::") == ["0.0.0.0", "::"]
+    for address in ("0.0.0.0", "::1", "192.0.2.1"):
         assert addresses(address) == [address]
 
 
@@ -190,7 +214,6 @@ def test_any_text_is_an_option_or_a_usage_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "target", "message"),
     [
-        ("pasta", "", "pasta is not available"),
         ("bridge", "backend", "--network=backend"),
         ("foo", "", "no such network mode"),
         ("container", "", "requires a value"),

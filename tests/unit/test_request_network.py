@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyctl.engine.model import Port
-from tests.unit.request_support import OTHER, image, refusal, request, spec
+from tests.unit.request_support import FACTS, OTHER, image, refusal, request, spec
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,23 @@ def test_repeated_ports_are_one() -> None:
     assert len(spec("-p", "80:80", "-p", "80:80", "-p", "80:80/udp").network.ports) == 2
 
 
+def test_private_is_what_the_site_says() -> None:
+    assert spec("--network", "private").network.mode == "slirp4netns"
+    site = FACTS.replace(defaults=FACTS.defaults.replace(default_rootless_network_cmd="pasta"))
+    assert spec(facts=site).network.mode == "pasta"
+    options = ("port_handler=slirp4netns", "mtu=1500")
+    site = FACTS.replace(defaults=FACTS.defaults.replace(network_cmd_options=options))
+    assert spec(facts=site).network.options == options
+    assert spec("--network=slirp4netns:mtu=1400", facts=site).network.options == (*options, "mtu=1400")
+    bad = FACTS.replace(defaults=FACTS.defaults.replace(network_cmd_options=("nosuch=1",)))
+    assert "nosuch" in refusal(facts=bad)
+
+
 def test_publish_all() -> None:
     of = image(exposed_ports=("80/tcp", "53/udp", "9000-9001"))
+    assert not spec("-p", "80").network.publish_all
     network = spec("-P", "--expose", "5000", "-p", "8080:80", of=of).network
+    assert network.publish_all
     assert network.exposed == ("53/udp", "80/tcp", "5000/tcp", "9000/tcp", "9001/tcp")
     assert {(p.container_port, p.host_port) for p in network.ports} == {
         (80, 8080),
@@ -79,7 +93,8 @@ def test_modes() -> None:
         "container:",
         "ns:rel",
         "ns:/none",
-        "pasta",
+        "pasta:mtu=1500",
+        "pasta:--pid,x",
         "bridge",
         "mynet",
         "a b",
