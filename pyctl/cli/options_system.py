@@ -122,6 +122,25 @@ def cmd_system_check() -> Command:
     )
 
 
+def cmd_system_start_on_boot() -> Command:
+    return command(
+        "system start-on-boot",
+        "",
+        "Start containers with a restart policy when the machine, or your session, comes up",
+        "pyctl.cli.verb_boot:start_on_boot",
+        opt("enable", "", BOOL, "From the next start of your systemd manager on"),
+        opt("disable", "", BOOL, "No longer"),
+        opt("status", "", BOOL, "Say which; the exit status is 1 for disabled"),
+        description=(
+            "Writes a unit of your own systemd manager, pyctl-restart.service, which starts every container of"
+            " --restart=always, and of --restart=unless-stopped unless you had stopped it. With the machine, and not"
+            " only with your login, it comes up after `loginctl enable-linger`. Units of `pyctl quadlet` and of `pyctl"
+            " generate systemd` see to their own start."
+        ),
+        examples=(("pyctl system start-on-boot --enable", "once"),),
+    )
+
+
 def cmd_completion() -> Command:
     return command(
         "completion",

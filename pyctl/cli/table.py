@@ -246,6 +246,7 @@ HOMES: dict[str, str] = {
     "system prune": "system",
     "system df": "system",
     "system check": "system",
+    "system start-on-boot": "system",
     "completion": "system",
     "help": "system",
 }
@@ -294,7 +295,7 @@ def find(path: str) -> Command:
     """The command at `path` or at one of its aliases.  Raises KeyError."""
     path = ALIASES.get(path, path)
     module = __import__("pyctl.cli.options_" + HOMES[path], None, None, ("COMMANDS",))
-    made: Command = getattr(module, "cmd_" + path.replace(" ", "_"))()
+    made: Command = getattr(module, "cmd_" + path.replace(" ", "_").replace("-", "_"))()
     return made
 
 

@@ -110,7 +110,7 @@ def kill(parsed: Parsed) -> int:
     show = _print_reference(chosen)
 
     def act(record: ContainerRecord) -> None:
-        lifecycle.kill(record, signal)
+        lifecycle.kill(engine.db, record, signal)
         show(record)
 
     return chosen.failures or for_each(chosen.records, act)

@@ -61,6 +61,7 @@ def run(parsed: Parsed) -> int:
     if detach:
         supervisor.channel.close()
         sys.stdout.write(f"{spec.id}\n")
+        starting.tell_of_lingering(engine)
         return 0
     return _stay(engine, parsed, spec, supervisor, attached)
 

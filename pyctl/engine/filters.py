@@ -263,6 +263,20 @@ def _restart_policy(_db: Database, values: list[str]) -> Matcher:
     return lambda record: record.specification.restart in values
 
 
+def _should_start(_db: Database, values: list[str]) -> Matcher:
+    """Podman 5.6's: which containers come back with the machine."""
+    for value in values:
+        if value not in ("true", "false"):
+            raise UsageError(f"filter should-start-on-boot={value}: not true or false")
+    wanted = {value == "true" for value in values}
+
+    def matches(record: ContainerRecord) -> bool:
+        policy = record.specification.restart
+        return (policy == "always" or (policy == "unless-stopped" and not record.stopped_by_user)) in wanted
+
+    return matches
+
+
 def _command(_db: Database, values: list[str]) -> Matcher:
     return lambda record: record.specification.args[:1] != () and record.specification.args[0] in values
 
@@ -284,6 +298,7 @@ _MAKERS: dict[str, Callable[[Database, list[str]], Matcher]] = {
     "network": _network,
     "pod": _pod,
     "restart-policy": _restart_policy,
+    "should-start-on-boot": _should_start,
     "since": lambda db, values: _created(db, values, after=True),
     "status": _status,
     "until": _until,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from storage.database import Database
 
-_SIGKILL = 9
+_SIGKILL, _SIGTERM = 9, 15
 _RELEASE_S = 15.0  # longer than a guardian takes (rootless.guardian)
 
 
@@ -42,10 +42,12 @@ def live_status(record: ContainerRecord) -> LiveStatus | None:
     return answer if isinstance(answer, LiveStatus) else None
 
 
-def kill(record: ContainerRecord, signal: int) -> None:
+def kill(db: Database, record: ContainerRecord, signal: int) -> None:
     """Send a signal to the first process.  Raises Error where it does not run."""
     if not record.alive:
         raise Error(f"container {record.name} is not running", hint=f"pyctl start {record.name} starts it")
+    if signal in (_SIGKILL, _SIGTERM):
+        state.note_stopped(db, record.id)  # as the supervisor takes it: no restart follows
     ask(record.runtime_dir, record.name, Kill(signal=signal))
 
 

@@ -74,6 +74,15 @@ def start(engine: Engine, record: ContainerRecord) -> None:
             return
         raise
     supervisor.channel.close()
+    tell_of_lingering(engine)
+
+
+def tell_of_lingering(engine: Engine) -> None:
+    """Once for each login, where containers end with it."""
+    if not os.path.exists(f"{engine.runtime_root}/linger-told"):
+        from pyctl.engine import linger  # once
+
+        linger.warn_once(engine)
 
 
 def start_attached(

@@ -41,7 +41,7 @@ def test_every_command_has_help(path: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_groups_list_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
     for group in ("", *table.GROUPS):
-        listed = re.findall(r"^  ([a-z]+)  ", shown(group, capsys).split("Commands:")[1], re.MULTILINE)
+        listed = re.findall(r"^  ([a-z-]+)  ", shown(group, capsys).split("Commands:")[1], re.MULTILINE)
         assert [word for word, _summary in table.listing(group)] == listed[: len(table.listing(group))]
 
 
