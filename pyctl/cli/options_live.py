@@ -1,4 +1,4 @@
-"""Commands that look at or change running containers: stats, top, pause, unpause, update.  Weight: the table only."""
+"""Commands that look at or change running containers: stats, top, pause, update, rename.  Weight: the table only."""
 
 from __future__ import annotations
 
@@ -139,4 +139,17 @@ def cmd_update() -> Command:
         args=(1, 1),
         complete="container",
         aliases=("container update",),
+    )
+
+
+def cmd_rename() -> Command:
+    return command(
+        "rename",
+        "CONTAINER NAME",
+        "Give a container another name",
+        "pyctl.cli.verb_update:rename",
+        description="Works on running containers too. The host name inside stays.",
+        args=(2, 2),
+        complete="container",
+        aliases=("container rename",),
     )

@@ -141,6 +141,20 @@ def cmd_system_start_on_boot() -> Command:
     )
 
 
+def cmd_system_reset() -> Command:
+    return command(
+        "system reset",
+        "",
+        "Remove everything that is stored: containers, images, volumes",
+        "pyctl.cli.verb_system:reset",
+        opt("force", "f", BOOL, "Do not ask"),
+        description=(
+            "Running containers are killed. Works on a storage that is damaged, too. Configuration, logins and files of"
+            " yours that lie in the storage's directory stay."
+        ),
+    )
+
+
 def cmd_completion() -> Command:
     return command(
         "completion",

@@ -198,6 +198,7 @@ HOMES: dict[str, str] = {
     "pause": "live",
     "unpause": "live",
     "update": "live",
+    "rename": "live",
     "commit": "files",
     "export": "files",
     "diff": "files",
@@ -247,6 +248,7 @@ HOMES: dict[str, str] = {
     "system df": "system",
     "system check": "system",
     "system start-on-boot": "system",
+    "system reset": "system",
     "completion": "system",
     "help": "system",
 }
@@ -257,7 +259,7 @@ ALIASES: dict[str, str] = {
         f"container {verb}": verb
         for verb in (
             *("attach", "commit", "create", "exec", "export", "kill", "logs", "port", "ps", "restart"),
-            *("pause", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait"),
+            *("pause", "rename", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait"),
         )
     },
     "container ls": "ps",

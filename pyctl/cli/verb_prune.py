@@ -7,7 +7,7 @@ import sys
 from pyctl.cli import mapped, output
 from pyctl.engine import state
 from pyctl.engine.engine import Engine
-from rootless.errors import Error, UsageError
+from rootless.errors import Error, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def images(parsed: Parsed) -> int:
 def _remove_images(engine: Engine, words: tuple[str, ...], named_too: bool) -> tuple[list[str], int, int]:
     """(ids, bytes, exit status); what killed processes left goes too."""
     from pyctl.cli.verb_rmi import collect_garbage
-    from storage.images import ImageStore
+    from storage.images import ImageInUseError, ImageStore
 
     store = ImageStore(engine.db)
     rows = [row for row in store.list() if not row.containers and (named_too or not row.names)]
@@ -105,6 +105,8 @@ def _remove_images(engine: Engine, words: tuple[str, ...], named_too: bool) -> t
     for row in rows:
         try:
             store.remove(row.id, force=True)
+        except (ImageInUseError, NotFound):
+            continue  # a container was made of it meanwhile, or another command removed it
         except Error as error:
             output.error_line(error)
             status = error.exit_code

@@ -1,4 +1,4 @@
-"""`system df` and `system check`.  Weight: storage; every file of containers and volumes is looked at."""
+"""`system df`, `system check`, `system reset`.  Weight: storage; every file of containers and volumes is looked at."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def _print_all(usage: _Usage) -> None:
     lines = [
         (
             record.id[: output.SHORT_ID],
-            record.specification.image,
-            " ".join(record.specification.args)[:20],
-            str(sum(mount.kind == "volume" for mount in record.specification.mounts)),
+            record.image_id[: output.SHORT_ID] or record.specification.rootfs,
+            " ".join(record.specification.args),
+            str(sum(mount.kind in ("volume", "bind") for mount in record.specification.mounts)),
             output.human_size(usage.container_sizes[record.id], 4),
             output.human_duration(_age_s(record.created_ns)),
             record.status,
@@ -142,6 +142,26 @@ def _age_s(then_ns: int) -> float:
     import time
 
     return (time.time_ns() - then_ns) / 1e9
+
+
+# --- reset ---------------------------------------------------------------------------------------
+
+
+def reset(parsed: Parsed) -> int:
+    """Removes all that is stored.  Raises Error; what is left then goes with the next reset."""
+    from pyctl.engine.resetting import reset as reset_storage
+
+    engine = Engine(parsed.globals)
+    if not parsed.options.force:
+        lines = ["all containers", "all images, manifest lists and artifacts", "all volumes, with what is in them"]
+        lines.append(f"everything else of pyctl's in {engine.paths.root}")
+        sys.stdout.write("WARNING! This will remove:" + "".join(f"\n        - {line}" for line in lines) + "\n")
+        sys.stdout.write("Are you sure you want to continue? [y/N] ")
+        sys.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 0
+    reset_storage(engine)
+    return 0
 
 
 # --- check -------------------------------------------------------------------------------------

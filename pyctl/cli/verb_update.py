@@ -1,4 +1,4 @@
-"""`update`, `pause`, `unpause`.  Weight: `pyctl.engine.adjusting`."""
+"""`update`, `pause`, `unpause`, `rename`.  Weight: `pyctl.engine.adjusting`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pyctl.cli import select
 from pyctl.engine import adjusting, state
 from pyctl.engine.engine import Engine
+from rootless.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,4 +44,18 @@ def update(parsed: Parsed) -> int:
     record = state.get(engine.db, parsed.args[0])
     adjusting.update(engine, record, parsed.options)
     sys.stdout.write(f"{record.id}\n")
+    return 0
+
+
+def rename(parsed: Parsed) -> int:
+    """Gives a container another name."""
+    from pyctl.engine.request_text import NAME_RULE, is_name
+
+    name = parsed.args[1]
+    if not is_name(name):
+        raise UsageError(f"invalid name {name!r}: {NAME_RULE}")
+    engine = Engine(parsed.globals)
+    record = state.get(engine.db, parsed.args[0])
+    if record.name != name:
+        state.rename(engine.db, record, name)
     return 0

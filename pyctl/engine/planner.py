@@ -162,6 +162,8 @@ def root_layers(engine: Engine, spec: ContainerSpec) -> tuple[tuple[str, ...], s
         return (spec.rootfs,), spec.rootfs
     directories, root = layer_directories(engine.db, spec.image_id)
     if not directories:
+        if engine.db.one("SELECT 1 FROM images WHERE id = ?", (spec.image_id,)) is None:
+            raise NotFound(f"image {spec.image} was removed meanwhile", hint=f"pyctl pull {spec.image}")
         raise NotFound(f"image {spec.image} of the container has no layers here", hint=f"pyctl pull {spec.image}")
     return directories, root
 
