@@ -98,10 +98,11 @@ def save(
         raise
 
 
-def save_to(db: Database, text: str, kind: str, path: str, ref: str, *, compress: bool = False) -> str:
+def save_to(db: Database, text: str, kind: str, path: str | int, ref: str, *, compress: bool = False) -> str:
     """`push` to a file or directory: the image `text`, named `ref` there ("" not at all); its manifest's digest.
 
-    kind: of `storage.archives.TRANSPORTS`.  An OCI layout that is there keeps its other images.  Raises as `save`.
+    path: also a descriptor, for an archive; kind: of `storage.archives.TRANSPORTS`.  An OCI layout that is there keeps
+    its other images.  Raises as `save`.
     """
     image = _choose(db, [text], False)[0]
     if kind == "docker-archive":
@@ -109,7 +110,14 @@ def save_to(db: Database, text: str, kind: str, path: str, ref: str, *, compress
     else:
         image = image.replace(names=(ref,) if ref else ())
     blobs = BlobStore(db.paths)
-    target: Target = TarTarget(path) if kind.endswith("-archive") else DirectoryTarget(path)
+    target: Target
+    others: Sequence[dict[str, object]] = ()
+    if kind.endswith("-archive"):
+        target = TarTarget(path)
+    else:
+        assert isinstance(path, str)
+        others = layout_rows(path, ref) if kind == "oci" else ()
+        target = DirectoryTarget(path)
     digest = ""
     try:
         if isinstance(target, TarTarget) and kind == "docker-archive":
@@ -117,7 +125,7 @@ def save_to(db: Database, text: str, kind: str, path: str, ref: str, *, compress
         elif kind == "dir":
             digest = _write_dir(blobs, image, target, compress)
         else:
-            digest = _write_oci(blobs, image, target, layout_rows(path, ref) if kind == "oci" else ())
+            digest = _write_oci(blobs, image, target, others)
         target.finish()
     except BaseException:
         target.abandon()

@@ -42,11 +42,14 @@ _KEYS = (
 
 
 class SignaturePlace(Value):
-    """Where a repository's signatures are.  lookaside: a URL; staging: one to write to; attached: in the registry."""
+    """Where a repository's signatures are.  lookaside: a URL; staging: one to write to; attached: in the registry;
+    usual: no file names a store.
+    """
 
     lookaside: str = ""
     staging: str = ""
     attached: bool = False
+    usual: bool = False
 
 
 def place_of(reference: Reference, env: Mapping[str, str], system_dir: str = "/etc/containers") -> SignaturePlace:
@@ -57,7 +60,7 @@ def place_of(reference: Reference, env: Mapping[str, str], system_dir: str = "/e
     staging = _first(rows, "lookaside-staging", "sigstore-staging")
     attached = next((row["use-sigstore-attachments"] for row in rows if "use-sigstore-attachments" in row), False)
     usual = f"file://{env.get('XDG_DATA_HOME') or env.get('HOME', '') + '/.local/share'}/containers/sigstore"
-    return SignaturePlace(lookaside=url or usual, staging=staging or url or usual, attached=attached)
+    return SignaturePlace(lookaside=url or usual, staging=staging or url or usual, attached=attached, usual=not url)
 
 
 def _first(rows: Sequence[dict[str, Any]], name: str, old: str) -> str:

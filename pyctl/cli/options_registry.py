@@ -66,7 +66,7 @@ def cmd_logout() -> Command:
     )
 
 
-NO_SIGNING = "signing images is not built yet"
+NO_SIGNING = "making sigstore signatures is not built yet; --sign-by signs with a GPG key"
 
 
 def cmd_push() -> Command:
@@ -110,7 +110,7 @@ def cmd_push() -> Command:
             refused="docker's content trust does not exist here",
         ),
         no("remove-signatures", "", BOOL, "signatures are not stored, so none are pushed"),
-        no("sign-by", "", STRING, NO_SIGNING),
+        opt("sign-by", "", STRING, "Sign it with one of your GPG keys (see: image sign)", metavar="KEY"),
         no("sign-by-sigstore", "", STRING, NO_SIGNING),
         no("sign-by-sigstore-private-key", "", STRING, NO_SIGNING),
         no("sign-passphrase-file", "", STRING, NO_SIGNING),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyctl.cli.table import BOOL, INT, LIST, STRING, UINT, UINTS, Command, Option, command, no, opt
 
 _ENCRYPTED = "encrypted images are not built yet"
-_SIGNING = "an image is signed by: pyctl image sign"
+_SIGNING = "a copy is signed by: pyctl image sign"
 
 
 def _side(side: str, word: str) -> tuple[Option, ...]:
@@ -90,4 +90,94 @@ def cmd_copy() -> Command:
             ("pyctl copy --all docker://a.example/app docker://b.example/app", "all platforms, between registries"),
         ),
         args=(2, 2),
+    )
+
+
+def cmd_image_trust_show() -> Command:
+    return command(
+        "image trust show",
+        "[REGISTRY]",
+        "Show which images policy.json lets in",
+        "pyctl.cli.verb_image_trust:show",
+        opt("json", "j", BOOL, "As JSON"),
+        opt("noheading", "n", BOOL, "Without the line of headings"),
+        opt("raw", "", BOOL, "The file as it is"),
+        opt("policypath", "", STRING, "Another policy.json than the usual", metavar="FILE", complete="file"),
+        args=(0, 1),
+    )
+
+
+def cmd_image_trust_set() -> Command:
+    return command(
+        "image trust set",
+        "REGISTRY",
+        "Say in policy.json which images may come in from a registry",
+        "pyctl.cli.verb_image_trust:set_",
+        opt(
+            "pubkeysfile",
+            "f",
+            LIST,
+            "A public key that must have signed the images (repeatable: all of them)",
+            metavar="FILE",
+            complete="file",
+        ),
+        opt(
+            "type",
+            "t",
+            STRING,
+            "What to do with images from there",
+            default="signedBy",
+            choices=("accept", "reject", "signedBy", "sigstoreSigned"),
+        ),
+        opt("policypath", "", STRING, "Another policy.json than the user's", metavar="FILE", complete="file"),
+        description=(
+            "REGISTRY is HOST[:PORT][/PATH][:TAG], *.DOMAIN, or `default` for all that is named nowhere. The user's own"
+            " policy.json is written; what the system's says is taken over into it first."
+        ),
+        examples=(("pyctl image trust set -t reject default", "nothing but what is named"),),
+        args=(1, 1),
+    )
+
+
+def cmd_image_sign() -> Command:
+    return command(
+        "image sign",
+        "IMAGE [IMAGE...]",
+        "Sign images of a registry with a GPG key",
+        "pyctl.cli.verb_image_trust:sign",
+        opt("sign-by", "", STRING, "One of your keys", metavar="KEY"),
+        opt(
+            "directory",
+            "d",
+            STRING,
+            "Keep the signatures below it (default: by registries.d)",
+            metavar="DIR",
+            complete="dir",
+        ),
+        opt("all", "a", BOOL, "Also the images of an index"),
+        opt("authfile", "", STRING, "File with logins", metavar="FILE", complete="file"),
+        opt("cert-dir", "", STRING, "Directory of ca.crt, client.cert, client.key", metavar="DIR", complete="dir"),
+        opt("tls-verify", "", BOOL, "Insist on https and a valid certificate", default=True),
+        description="The signature is a file for a lookaside store, by the digest that the registry has now.",
+        args=(1, -1),
+    )
+
+
+def cmd_image_scp() -> Command:
+    return command(
+        "image scp",
+        "[HOST::]IMAGE [HOST::[NAME]]",
+        "Copy an image to or from another machine, by ssh",
+        "pyctl.cli.verb_image_scp:scp",
+        opt("quiet", "q", BOOL, "Print nothing"),
+        description=(
+            "HOST is [USER@]HOST as ssh takes it, or ssh://[USER@]HOST[:PORT]. The other side needs pyctl or podman;"
+            " digests stay. With NAME the image gets that name there too."
+        ),
+        examples=(
+            ("pyctl image scp app:1 build7::", "to another machine"),
+            ("pyctl image scp me@build7::app:1", "from it"),
+        ),
+        args=(1, 2),
+        complete="image",
     )

@@ -226,6 +226,10 @@ HOMES: dict[str, str] = {
     "push": "registry",
     "search": "registry",
     "copy": "transport",
+    "image scp": "transport",
+    "image sign": "transport",
+    "image trust set": "transport",
+    "image trust show": "transport",
     "manifest inspect": "registry",
     **{f"manifest {verb}": "manifest" for verb in ("add", "annotate", "create", "exists", "push", "remove", "rm")},
     **{f"artifact {verb}": "manifest" for verb in ("add", "extract", "inspect", "ls", "pull", "push", "rm")},
@@ -285,6 +289,7 @@ GROUPS: dict[str, str] = {
     "container": "Work with containers",
     "generate": "Make units of systemd of containers",
     "image": "Work with images",
+    "image trust": "Which images may come in: policy.json",
     "manifest": "Work with manifest lists and indexes",
     "artifact": "Work with artifacts: files in registries",
     "quadlet": "Run containers as services, from unit files",
@@ -314,8 +319,10 @@ def listing(group: str = "") -> list[tuple[str, str]]:
             target = find(path)
             if not target.hidden:
                 found[words[depth]] = target.summary
-    if not group:
-        found.update(GROUPS)
+    for name, summary in GROUPS.items():
+        above, _, word = name.rpartition(" ")
+        if above == group:
+            found[word] = summary
     return sorted(found.items())
 
 

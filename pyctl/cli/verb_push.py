@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = ("containers-storage:", "docker-daemon:", "ostree:", "sif:", "tarball:")
 # What is said to a registry only.
-_REGISTRY_ONLY = ("format", "compression_format", "compression_level", "force_compression")
+_REGISTRY_ONLY = ("format", "compression_format", "compression_level", "force_compression", "sign_by")
 
 
 def push(parsed: Parsed) -> int:
@@ -56,6 +56,10 @@ def _to_registry(engine: Engine, text: str, where: str, options: Options) -> str
     target = parse(where.removeprefix("docker://"))
     if "@" not in where:
         target = target.with_default_tag()
+    if options.sign_by:
+        from storage.trust import sign, staging_of
+
+        staging_of(target, os.environ)  # before anything is sent
     progress = Progress(bool(options.quiet))
     try:
         pushed = push_image(
@@ -63,6 +67,8 @@ def _to_registry(engine: Engine, text: str, where: str, options: Options) -> str
         )
     finally:
         progress.finish()
+    if options.sign_by:
+        sign(target, pushed.digest, options.sign_by, os.environ)
     return pushed.digest
 
 

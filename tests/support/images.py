@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,8 +98,8 @@ class Layout:
         """An image of uncompressed layer tars; `config` is the inner "config" object, `raw_config` the whole blob."""
         described = []
         for tar in layers:
-            packed = {"gzip": lambda t: gzip.compress(t, 5, mtime=0), "zstd": zstd, "none": bytes}[compression](tar)
-            suffix = {"gzip": "+gzip", "zstd": "+zstd", "none": ""}[compression]
+            packed = PACKERS[compression](tar)
+            suffix = {"gzip": "+gzip", "none": ""}.get(compression, "+zstd")
             described.append({"mediaType": f"{OCI}.layer.v1.tar{suffix}", **self.blob(packed)})
         whole = {
             "architecture": architecture,
@@ -131,6 +132,22 @@ def zstd(data: bytes) -> bytes:
     import zstandard
 
     return zstandard.ZstdCompressor(level=3).compress(data)
+
+
+def zstd_chunked(data: bytes) -> bytes:
+    """As containers' zstd:chunked: a frame for each piece, then a table and a footer in frames that readers skip."""
+    frames = [zstd(data[at : at + 65_000]) for at in range(0, len(data), 65_000)]
+    table = zstd(json.dumps({"version": 1, "entries": []}).encode())
+    skipped = (table, b"GNUlInUx".rjust(64, b"\0"))
+    return b"".join([*frames, *(b"\x50\x2a\x4d\x18" + len(s).to_bytes(4, "little") + s for s in skipped)])
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, 5, mtime=0),
+    "zstd": zstd,
+    "zstd:chunked": zstd_chunked,
+    "none": bytes,
+}
 
 
 def debian_tree(cache: Path) -> Path:

@@ -308,3 +308,75 @@ def test_signed_by_sigstore(fresh: Engine, server: ScriptedRegistry, tmp_path: P
     assert "absent" in refused(fresh, "pull", "-q", name)
     write_policy(fresh, {"default": [signed, {"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(public)}]})
     assert "has no signature" in refused(fresh, "pull", "-q", name), "all requirements must hold"
+
+
+# --- image trust, image sign ---------------------------------------------------------------------
+
+
+def test_image_sign_and_trust(
+    fresh: Engine, server: ScriptedRegistry, signers: tuple[Signer, Signer], tmp_path: Path
+) -> None:
+    alice, _ = signers
+    name = f"{server.address}/app:1"
+    env = {"GNUPGHOME": str(alice.home)}
+    fresh("image", "trust", "set", "-f", alice.public, server.address)
+    fresh("image", "trust", "set", "-t", "reject", "default")
+    assert "has no signature" in refused(fresh, "pull", "-q", name)
+    assert "is rejected by" in refused(fresh, "pull", "-q", f"oci:{server.layout.folder}:1")
+    # Where registries.d says nothing, both sides take the same place.
+    fresh("image", "sign", "--sign-by", "alice@example.com", f"docker://{name}", env=env)
+    fresh("pull", "-q", name)
+    # Another tool takes the signature for one, and another directory has the form of a lookaside store.
+    fresh("image", "sign", "--sign-by", alice.fingerprint, "-d", tmp_path / "store", name, env=env)
+    [made] = (tmp_path / "store").rglob("signature-1")
+    assert made.parent == lookaside(tmp_path / "store", server)
+    skopeo("standalone-verify", str(manifest_of(server)), name, alice.fingerprint, str(made), home=alice.home,
+           gnupg=alice.home)  # fmt: skip
+    fresh("push", "-q", "--sign-by", "alice@example.com", name, f"{server.address}/pushed:2", env=env)
+    server.layout.add({**server.layout.index[0], "annotations": {"org.opencontainers.image.ref.name": "2"}})
+    fresh("pull", "-q", f"{server.address}/pushed:2")
+    failed = fresh("image", "sign", "--sign-by", "nobody@example.com", name, env=env, status=125).err
+    assert "cannot sign with key nobody@example.com" in failed
+    assert "--sign-by KEY is missing" in fresh("image", "sign", name, status=125).err
+
+    shown = fresh("image", "trust", "show").out.splitlines()
+    assert [line.split() for line in shown] == [
+        ["TRANSPORT", "NAME", "TYPE", "ID", "STORE"],
+        ["all", "default", "reject"],
+        ["repository", server.address, "signed", "alice@example.com"],
+    ]
+    rows = fresh.json("image", "trust", "show", "--json")
+    assert rows[0] == {"transport": "all", "name": "* (default)", "repo_name": "default", "type": "reject"}
+    assert rows[1]["gpg_id"] == "alice@example.com"
+    policy = fresh.home / ".config/containers/policy.json"
+    assert fresh("image", "trust", "show", "--raw").out == policy.read_text()
+
+
+def test_image_trust_set_keeps_the_rest(fresh: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    before = {"default": REJECT, "transports": {"oci": {"/srv": ACCEPT}, "docker": {"quay.io": REJECT}}}
+    path.write_text(json.dumps(before))
+    key = tmp_path / "key.pub"
+    key.write_text("")
+
+    def change(*args: object) -> Any:
+        fresh("image", "trust", "set", "--policypath", path, *args)  # type: ignore[arg-type]
+        return json.loads(path.read_text())
+
+    assert change("-t", "accept", "quay.io/team/app:1")["transports"]["docker"]["quay.io/team/app:1"] == ACCEPT
+    signed = [{"type": "sigstoreSigned", "keyPath": str(key)}]
+    assert change("-t", "sigstoreSigned", "-f", key, "*.example.com")["transports"]["docker"]["*.example.com"] == signed
+    after = change("-t", "accept", "default")
+    assert after["default"] == ACCEPT
+    assert after["transports"]["oci"] == {"/srv": ACCEPT}
+    held = path.read_bytes()
+    for args, words in (
+        (("-t", "signedBy", "quay.io"), "needs a public key"),
+        (("-t", "reject", "-f", key, "quay.io"), "goes with no key"),
+        (("-t", "signedBy", "-f", tmp_path / "absent", "quay.io"), "there is no such file"),
+        (("-t", "reject", "defualt"), "is no registry"),
+        (("-t", "reject", "https://quay.io"), "is no registry"),
+        (("-t", "some", "quay.io"), "some"),
+    ):
+        assert words in fresh("image", "trust", "set", "--policypath", path, *args, status=125).err  # type: ignore[misc]
+    assert path.read_bytes() == held

@@ -1,0 +1,81 @@
+"""image scp: both engines are real, and between them a program in ssh's place that runs the line here, as it would."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import COMMAND, Engine
+
+
+@pytest.fixture
+def other() -> Iterator[Engine]:
+    """The engine of the other machine."""
+    made = Engine()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def env(fresh: Engine, other: Engine, tmp_path: Path) -> dict[str, str | None]:
+    """PATH with an ssh that notes how it was called and runs the line with the other one's directories."""
+    tools, far = tmp_path / "tools", tmp_path / "far"
+    for folder in (tools, far):
+        folder.mkdir()
+    variables = " ".join(f"{k}={shlex.quote(v)}" for k, v in {**other.env, "PATH": f"{far}:/usr/bin:/bin"}.items())
+    (tools / "ssh").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/called\nfor line; do :; done\n'
+        f'case "$*" in *unreachable*) echo "ssh: no route" >&2; exit 255;; esac\n'
+        f'exec env -i {variables} sh -c "$line"\n'
+    )
+    (far / "pyctl").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    for path in (tools / "ssh", far / "pyctl"):
+        path.chmod(0o755)
+    return {"PATH": f"{tools}:{fresh.env['PATH']}"}
+
+
+def test_there_and_back(
+    fresh: Engine, other: Engine, env: dict[str, str | None], busybox_tar: Path, tmp_path: Path
+) -> None:
+    fresh("import", "-q", busybox_tar, "app:1")
+    digest = fresh("images", "--format", "{{.Digest}}", "app:1").line
+    sent = fresh("image", "scp", "app:1", "me@build7::", env=env)
+    assert sent.line == "Loaded image: localhost/app:1"
+    assert (tmp_path / "called").read_text().splitlines()[:2] == ["--", "me@build7"]
+    assert other("images", "--format", "{{.Repository}}:{{.Tag}} {{.Digest}}").line == f"localhost/app:1 {digest}"
+    assert other("run", "--rm", "--network=none", "app:1", "echo", "there").line == "there"
+    fresh("image", "scp", "-q", "app:1", "ssh://me@build7:2222::registry.example/new:2", env=env)
+    assert "2222" in (tmp_path / "called").read_text().splitlines()
+    assert "registry.example/new:2" in other("images", "--format", "{{.Repository}}:{{.Tag}}").out.split()
+
+    fresh("rmi", "-a", "-f")
+    assert fresh("image", "scp", "build7::app:1", env=env).line == "Loaded image: localhost/app:1"
+    assert fresh("images", "--format", "{{.Digest}}").line == digest
+    fresh("image", "scp", "-q", "build7::app:1", "::second:1", env=env)
+    assert fresh("run", "--rm", "--network=none", "second:1", "echo", "back").line == "back"
+
+
+def test_what_fails_is_told(
+    fresh: Engine, other: Engine, env: dict[str, str | None], busybox_tar: Path, tmp_path: Path
+) -> None:
+    fresh("import", "-q", busybox_tar, "app:1")
+    for args, words in (
+        (("app:1", "unreachable::"), "unreachable: the other side ended with status 255"),
+        (("absent:1", "build7::"), "absent:1: image not known"),
+        (("build7::absent:1",), "the other side ended with status 125"),
+        (("app:1",), "both ends are this machine"),
+        (("app:1", "me@localhost::"), "without root"),
+        (("app:1", "-oProxyCommand=x::"), ""),
+        (("--", "app:1", "-oProxyCommand=x::"), "is no host"),
+        (("app:1", "a b::"), "is no host"),
+        (("build7::",), "no image is named"),
+    ):
+        failed = fresh("image", "scp", *args, env=env, status=125).err
+        assert words in failed, failed
+    (tmp_path / "far/pyctl").unlink()
+    failed = fresh("image", "scp", "app:1", "build7::", env=env, status=125).err
+    assert "neither pyctl nor podman is installed" in failed
+    assert other("images", "-q").out == ""
