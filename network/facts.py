@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 
 from network.hosts import NameSources
 from network.pasta import MAP_GUEST
@@ -17,6 +18,8 @@ from rootless.errors import Error, NotFound, UsageError, os_error_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from network.ipam import Range
 
 PROGRAM = "slirp4netns"
 _MORE_DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -258,3 +261,23 @@ def check_namespace(path: str) -> None:
         os.close(fd)
     if kind != _CLONE_NEWNET:
         raise UsageError(f"--network=ns:{path}: not a network namespace")
+
+
+def host_ranges(proc: str = "/proc") -> list[Range]:
+    """The networks that this host has routes to (default routes left out)."""
+    from network.ipam import Range  # only where a subnet is chosen
+
+    found: list[Range] = []
+    for line in read_text(f"{proc}/net/route").splitlines()[1:]:
+        words = line.split()
+        # Hexadecimal, in the host's byte order (proc_pid_net(5)).
+        first, mask = (int.from_bytes(int(words[i], 16).to_bytes(4, sys.byteorder), "big") for i in (1, 7))
+        if mask:
+            found.append(Range(first=first & mask, prefix=mask.bit_count(), bits=32))
+    for line in read_text(f"{proc}/net/ipv6_route").splitlines():
+        words = line.split()
+        prefix = int(words[1], 16)
+        if 0 < prefix < 128:
+            shift = 128 - prefix
+            found.append(Range(first=int(words[0], 16) >> shift << shift, prefix=prefix, bits=128))
+    return found

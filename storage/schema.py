@@ -90,4 +90,27 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             owner TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (owner, digest)) WITHOUT ROWID""",
         "CREATE INDEX kept_blobs_by_digest ON kept_blobs(digest)",
     ),
+    (
+        # config: rootless.netplan.NetworkConfig.
+        """CREATE TABLE container_networks (
+            container_id TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+            network_id TEXT NOT NULL REFERENCES networks(id), PRIMARY KEY (container_id, network_id)) WITHOUT ROWID""",
+        "CREATE INDEX container_networks_by_network ON container_networks(network_id)",
+        # Who has an address.  No reference to the container: it is taken before the container's row is there, by the
+        # process (pid, pid_start) that launches it, and counts as long as that or the container's supervisor lives.
+        """CREATE TABLE network_leases (
+            network_id TEXT NOT NULL REFERENCES networks(id) ON DELETE CASCADE, address TEXT NOT NULL,
+            container_id TEXT NOT NULL, pid INTEGER NOT NULL DEFAULT 0, pid_start INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (network_id, address)) WITHOUT ROWID""",
+        "CREATE INDEX network_leases_by_container ON network_leases(container_id)",
+        """CREATE TRIGGER container_leases AFTER DELETE ON containers
+            BEGIN DELETE FROM network_leases WHERE container_id = OLD.id; END""",
+        # The network that `--network bridge` means, with Podman's name, id and subnet.
+        """INSERT INTO networks (id, name, driver, created_ns, config) VALUES (
+            '2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9', 'podman', 'bridge',
+            CAST(strftime('%s', 'now') AS INTEGER) * 1000000000,
+            '{"@":"NetworkConfig","id":"2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",'
+            || '"name":"podman","interface":"podman0","dns_enabled":false,"subnets":'
+            || '[{"@":"Subnet","subnet":"10.88.0.0/16","gateway":"10.88.0.1"}]}')""",
+    ),
 )

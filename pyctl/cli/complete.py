@@ -191,9 +191,13 @@ def names(kind: str) -> Candidates:
         "shell": ("bash", "zsh", "fish"),
         "state": _STATES,
         "ulimit": tuple(f"{name}=" for name in _ULIMITS),
-        "network": ("slirp4netns", "pasta", "none", "host", "container:", "ns:"),
         "format": ("json",),
     }
+    if kind == "network":  # what --network takes
+        from pyctl.cli import complete_names
+
+        modes = [(mode, "") for mode in ("slirp4netns", "pasta", "none", "host", "container:", "ns:")]
+        return [*modes, *complete_names.stored("network", "")]
     if what in fixed:
         return [(name, "") for name in fixed[what]]
     from pyctl.cli import complete_names  # the database: only where a name is asked for

@@ -1,4 +1,4 @@
-"""Names of containers, images and volumes for completion.  Weight: the state's database."""
+"""Names of containers, images, volumes and networks for completion.  Weight: the state's database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def stored(kind: str, state: str) -> list[tuple[str, str]]:
     """(name, description) of everything of a kind.
 
-    kind: "container" | "image" | "volume" | "any"; state: "running" | "stopped" | "" of containers.
+    kind: "container" | "image" | "volume" | "network" | "any"; state: "running" | "stopped" | "" of containers.
     """
     from pyctl.cli.options_global import ROWS
     from pyctl.cli.parser import Options
@@ -26,6 +26,8 @@ def stored(kind: str, state: str) -> list[tuple[str, str]]:
         found += [
             (name, "volume") for (name,) in db.query("SELECT name FROM volumes WHERE NOT anonymous ORDER BY name")
         ]
+    if kind in ("network", "any"):
+        found += [(name, "network") for (name,) in db.query("SELECT name FROM networks ORDER BY name")]
     return found
 
 

@@ -73,7 +73,7 @@ def cmd_system_prune() -> Command:
     return command(
         "system prune",
         "",
-        "Remove stopped containers and images without a name, and what interrupted commands left",
+        "Remove stopped containers, unused networks and images without a name, and what interrupted commands left",
         "pyctl.cli.verb_prune:system",
         opt("all", "a", BOOL, "Also images with a name, when no container uses them"),
         opt("volumes", "", BOOL, "Also volumes that no container uses"),

@@ -36,3 +36,10 @@ def volume(parsed: Parsed) -> int:
     """By its whole name."""
     found = Engine(parsed.globals).db.one("SELECT 1 FROM volumes WHERE name = ?", (parsed.args[0],))
     return 0 if found else _MISSING
+
+
+def network(parsed: Parsed) -> int:
+    """By name, id or the beginning of an id."""
+    from storage.networks import NetworkStore
+
+    return 0 if NetworkStore(Engine(parsed.globals).db).find(parsed.args[0]) is not None else _MISSING

@@ -34,14 +34,14 @@ _MAPS = frozenset(
 
 
 def inspect(parsed: Parsed) -> int:
-    """Whatever the names mean: containers before images before volumes, or those of --type only."""
+    """Whatever the names mean: containers, images, volumes, networks, in this order, or those of --type only."""
     kind = parsed.options.type
     if _names_transport(parsed):
         from pyctl.cli.verb_inspect_remote import inspect_remote  # registries, archives: urllib3 and more
 
         return inspect_remote(parsed)
-    if kind in ("network", "pod"):
-        raise UsageError(f"--type={kind} is not available: there are no {kind}s yet")
+    if kind == "pod":
+        raise UsageError("--type=pod is not available: there are no pods yet")
     finders = list(_FINDERS.values()) if kind == "all" else [_FINDERS[kind]]
     if parsed.options.latest and kind not in ("all", "container"):
         raise UsageError("--latest is about containers")
@@ -238,7 +238,7 @@ def _id_map(pid: int, name: str) -> tuple[str, ...]:
         return ()
 
 
-# --- images and volumes ------------------------------------------------------------------------
+# --- images, volumes, networks ------------------------------------------------------------------------
 
 
 def _image(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None:
@@ -277,4 +277,12 @@ def _volume(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None
     return volume_json(engine, name) if row else None
 
 
-_FINDERS: dict[str, Finder] = {"container": _container, "image": _image, "volume": _volume}
+def _network(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None:
+    from pyctl.cli.verb_network import inspect_json
+    from storage.networks import NetworkStore
+
+    found = NetworkStore(engine.db).find(name)
+    return inspect_json(engine, found) if found is not None else None
+
+
+_FINDERS: dict[str, Finder] = {"container": _container, "image": _image, "volume": _volume, "network": _network}

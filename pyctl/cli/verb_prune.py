@@ -180,6 +180,7 @@ def system(parsed: Parsed) -> int:
     engine = Engine(parsed.globals)
     words = _checked(options.filter, _CONTAINER_KEYS)
     lines = ["all stopped containers", "all images without a container" if options.all else "all dangling images"]
+    lines.append("all networks not used by at least one container")
     lines += ["all volumes not used by at least one container"] * bool(options.volumes)
     lines.append("what interrupted commands left in the storage")
     if not _confirmed(parsed, "This command removes:" + "".join(f"\n\t- {line}" for line in lines) + "\n"):
@@ -196,6 +197,11 @@ def system(parsed: Parsed) -> int:
     image_ids, freed, failed = _remove_images(engine, words, bool(options.all))
     _tell("Deleted Images", image_ids)
     total, status = total + freed, failed or status
+    from pyctl.cli.verb_network import prune_networks
+
+    networks, failed = prune_networks(engine, words)
+    _tell("Deleted Networks", networks)
+    status = failed or status
     sys.stdout.write(f"Total reclaimed space: {output.human_size(total, 4)}\n")
     return status
 

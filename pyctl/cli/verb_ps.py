@@ -171,8 +171,8 @@ class View:
         return {key: self.namespace(file) for key, file in _NAMESPACE_KEYS}
 
     def networks(self) -> list[str]:
-        """Names of user-defined networks: none exist."""
-        return []
+        """Names of the user-defined networks that it is on."""
+        return sorted(use.name for use in self.record.specification.network.endpoints)
 
     def namespace(self, file: str) -> str:
         """The inode number of a namespace of a running container; "" where it cannot be read."""

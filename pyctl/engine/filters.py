@@ -254,6 +254,8 @@ def _network(db: Database, values: list[str]) -> Matcher:
 
     def matches(record: ContainerRecord) -> bool:
         network = record.specification.network
+        if any(use.name in values or use.network_id.startswith(tuple(values)) for use in network.endpoints):
+            return True
         return network.mode in values or (network.mode == "container" and network.target in targets)
 
     return matches

@@ -32,12 +32,25 @@ class Port(Value):
     host_ip: str = ""  # "": the configured default bind address
 
 
+class NetworkUse(Value):
+    """A user-defined network that the container is on, and what was asked for there ("": the engine chooses)."""
+
+    network_id: str
+    name: str
+    interface: str = ""  # in the container
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
 class Network(Value):
     """How the container reaches others."""
 
     mode: str  # "slirp4netns" | "none" | "host" | "container" | "ns" | "private" | "pasta" | "bridge"
     target: str = ""  # container id, namespace path
     options: tuple[str, ...] = ()  # "allow_host_loopback=true", "mtu=1500", …
+    endpoints: tuple[NetworkUse, ...] = ()  # of "bridge"
     ports: tuple[Port, ...] = ()
     exposed: tuple[str, ...] = ()  # "80/tcp" from the image and --expose
     publish_all: bool = False
