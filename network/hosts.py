@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from network.address import is_ipv4, is_ipv6
 from network.pasta import dns_forwarder
-from network.slirp import slirp_addresses, slirp_options
+from network.slirp import UPLINK_CIDR, slirp_addresses, slirp_options
 from rootless.errors import Error, UsageError
 from rootless.values import Value
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from network.plan import NetworkLike
+    from network.slirp import SlirpAddresses
+    from rootless.netplan import BridgePlan
 
 GATEWAY_NAMES = ("host.containers.internal", "host.docker.internal")
 RESOLVED_STUB = "127.0.0.53"  # systemd-resolved(8): on the host's loopback, so of no use to a container
@@ -46,37 +48,67 @@ class NameFiles(Value):
 
 
 def name_files(
-    network: NetworkLike, hostname: str, name: str, sources: NameSources, no_hostname: bool = False
+    network: NetworkLike,
+    hostname: str,
+    name: str,
+    sources: NameSources,
+    no_hostname: bool = False,
+    bridge: BridgePlan | None = None,
 ) -> NameFiles:
     """All three for one container: what Podman 5.4 writes.
 
-    hostname: as the container sees it (the host's own where it shares the UTS namespace); name: the container's.
+    hostname: as the container sees it (the host's own where it shares the UTS namespace); name: the container's;
+    bridge: its interfaces on user-defined networks.
     """
     mode = network.mode
     hosts = resolv = None
     slirp = slirp_addresses(slirp_options(network.options).cidr) if mode in ("slirp4netns", "private") else None
     if not network.no_hosts:
-        own = slirp.container if slirp else "127.0.0.1" if mode in ("none", "container") else sources.own_address
+        own = (slirp.container,) if slirp else (sources.own_address,) if sources.own_address else ()
+        if mode in ("none", "container"):
+            own = ("127.0.0.1",)
+        if bridge is not None:
+            own = (*own, *(a.partition("/")[0] for e in bridge.endpoints for a in e.addresses))
         hosts = hosts_text(
             sources.hosts,
             add_hosts=network.add_hosts,
             host_address=sources.host_address,
-            own_address=own,
+            own_addresses=own,
             own_names=(hostname, name),
         )
     if mode == "container":
         resolv = sources.resolv
+    elif bridge is not None and not network.no_resolv and bridge_servers(bridge):
+        resolv = resolv_text(
+            sources.resolv,
+            resolved=sources.resolved,
+            dns=bridge_servers(bridge),
+            dns_search=network.dns_search or ("dns.podman",),
+            dns_option=network.dns_option,
+        )
     elif mode != "none" and not network.no_resolv:
         resolv = resolv_text(
             sources.resolv,
             resolved=sources.resolved,
             own_network=mode != "host",
-            forwarder=slirp.forwarder if slirp else dns_forwarder(network.options) if mode == "pasta" else "",
+            forwarder=dns_forwarder(network.options) if mode == "pasta" else _forwarder(slirp, bridge),
             dns=network.dns,
             dns_search=network.dns_search,
             dns_option=network.dns_option,
         )
     return NameFiles(hosts=hosts, resolv=resolv, hostname=None if no_hostname else hostname + "\n")
+
+
+def _forwarder(slirp: SlirpAddresses | None, bridge: BridgePlan | None) -> str:
+    """slirp4netns's own name server: the container's, or that of the way out of the bridges."""
+    if slirp is None and bridge is not None:
+        slirp = slirp_addresses(UPLINK_CIDR)
+    return slirp.forwarder if slirp is not None else ""
+
+
+def bridge_servers(bridge: BridgePlan) -> tuple[str, ...]:
+    """The name servers of a container's networks: their bridges' addresses."""
+    return tuple(s.gateway for e in bridge.endpoints if e.network.dns_enabled for s in e.network.subnets if s.gateway)
 
 
 # --- /etc/hosts ------------------------------------------------------------------------------
@@ -86,7 +118,7 @@ def hosts_text(
     base: str,
     add_hosts: tuple[str, ...] = (),
     host_address: str = "",
-    own_address: str = "",
+    own_addresses: tuple[str, ...] = (),
     own_names: tuple[str, ...] = (),
 ) -> str:
     """hosts(5): --add-host first (the first match wins), the base, localhost, the host gateway, the container itself.
@@ -117,11 +149,12 @@ def hosts_text(
         put("::1", ("localhost",))
     if host_address:
         put(host_address, GATEWAY_NAMES)
-    if own_address:
+    if own_addresses:
         for own in own_names:
             if any(c.isspace() or not c.isprintable() for c in own):
                 raise Error(f"host name {own!r} has a character that /etc/hosts cannot hold")
-        put(own_address, own_names)
+        fresh = [n for n in dict.fromkeys(own_names) if n and n not in seen]
+        lines += [f"{address}\t{' '.join(fresh)}\n" for address in own_addresses if fresh]
     return "".join(lines)
 
 

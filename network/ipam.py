@@ -23,7 +23,6 @@ _POOLS = (
     ("10.90.0.0", "10.255.255.255", 24),
     ("192.168.0.0", "192.168.255.255", 24),
 )
-UPLINK_CIDR = "169.254.201.0/24"  # of slirp4netns in the network process's namespace
 
 
 class Range(Value):

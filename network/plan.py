@@ -9,7 +9,7 @@ from network.address import is_ipv4, is_ipv6
 from network.hosts import parse_add_host
 from network.pasta import HOST_ADDRESS, check_options, pasta_argv
 from network.slirp import slirp_addresses, slirp_argv, slirp_options
-from rootless.errors import Error, NotFound, UsageError
+from rootless.errors import NotFound, UsageError
 from rootless.plan import NetworkPlan, PortForward
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from network.slirp import NetworkFacts
+    from rootless.netplan import BridgePlan
 
     class PortLike(Protocol):
         """pyctl.engine.model.Port."""
@@ -55,11 +56,13 @@ if TYPE_CHECKING:
         def no_resolv(self) -> bool: ...
 
 
-def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: str = "") -> NetworkPlan:
+def network_plan(
+    network: NetworkLike, facts: NetworkFacts, join_runtime_dir: str = "", bridge: BridgePlan | None = None
+) -> NetworkPlan:
     """The plan for one container; host ports are already chosen (`network.ports.choose`).
 
-    join_runtime_dir: of the container that `container:ID` names.  Raises UsageError for settings that are wrong
-    or contradict each other, Error for what this host or this version cannot do.
+    join_runtime_dir: of the container that `container:ID` names; bridge: its interfaces on user-defined networks.
+    Raises UsageError for settings that are wrong or contradict each other, Error for what this host cannot do.
     """
     check_network(network)
     mode = network.mode
@@ -77,15 +80,20 @@ def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: st
     if mode == "pasta":
         return NetworkPlan(
             kind="pasta",
+            bridge=bridge,
             helper=facts.pasta,
             helper_args=pasta_argv(network.options, facts),
             ports=port_forwards(network.ports, facts.bind_address, facts.ipv6),
             host_addresses=(HOST_ADDRESS, ""),
         )
+    if mode == "bridge":
+        forwards = port_forwards(network.ports, facts.bind_address, facts.ipv6)
+        return NetworkPlan(kind="bridge", bridge=bridge, ports=forwards)
     options = slirp_options(network.options)
     addresses = slirp_addresses(options.cidr)
     return NetworkPlan(
         kind="slirp4netns",
+        bridge=bridge,
         helper=facts.slirp4netns,
         helper_args=slirp_argv(options, facts),
         ports=port_forwards(network.ports, facts.bind_address, facts.ipv6, options.port_handler),
@@ -97,12 +105,7 @@ def network_plan(network: NetworkLike, facts: NetworkFacts, join_runtime_dir: st
 def check_network(network: NetworkLike) -> None:
     """Refuse, by name, what is wrong with the settings alone.  Raises UsageError or Error."""
     mode = network.mode
-    if mode == "bridge":
-        raise Error(
-            f"--network={network.target or mode}: user-defined networks are not available",
-            hint="use --network=slirp4netns (the default), none, host, container:ID or ns:PATH",
-        )
-    if mode not in ("slirp4netns", "private", "pasta", "none", "host", "container", "ns"):
+    if mode not in ("slirp4netns", "private", "pasta", "bridge", "none", "host", "container", "ns"):
         raise UsageError(f"--network={mode}: no such network mode")
     if mode in ("container", "ns"):
         if not network.target:
@@ -121,8 +124,8 @@ def check_network(network: NetworkLike) -> None:
 
 def _check_ports(network: NetworkLike) -> None:
     mode = network.mode
-    if mode in ("slirp4netns", "private", "pasta"):
-        handler = "forwarder" if mode == "pasta" else slirp_options(network.options).port_handler
+    if mode in ("slirp4netns", "private", "pasta", "bridge"):
+        handler = "forwarder" if mode in ("pasta", "bridge") else slirp_options(network.options).port_handler
         port_forwards(network.ports, "0.0.0.0", handler=handler)
         return
     for port in network.ports:

@@ -17,6 +17,8 @@ OUTBOUND_SLIRP = (1, 1, 0)  # --outbound-addr, --outbound-addr6
 DEFAULT_MTU = 65520
 MIN_MTU, MAX_MTU = 68, 65521
 DEFAULT_CIDR = "10.0.2.0/24"
+# In the namespace of the bridges: link-local, so that no subnet that a user chooses is in the way.
+UPLINK_CIDR = "169.254.201.0/24"
 
 _SLIRP_OPTIONS = (
     "allow_host_loopback",

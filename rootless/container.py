@@ -194,7 +194,7 @@ class Container:
             return None
         from rootless.exposure import Exposure
 
-        made = Exposure(self.surroundings.config, self.plan.network.kind in ("new", "slirp4netns", "pasta"))
+        made = Exposure(self.surroundings.config, self.plan.network.kind in ("new", "slirp4netns", "pasta", "bridge"))
         return made if made.needed else None
 
     def _prepare_exposure(self, exposure: Exposure) -> None:

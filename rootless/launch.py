@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
 
 
-def _search_path() -> str:
+def search_path() -> str:
     """Where this package and cffi's `_cffi_backend` lie: all that a bare interpreter must be told."""
     here = os.path.dirname(os.path.dirname(_BOOT))
     import _cffi_backend  # loaded already, by the compiled module
@@ -34,7 +34,7 @@ class Supervisor:
 
     def __init__(self, runtime_root: str, private_pid: bool, debug: bool = False) -> None:
         self.channel, theirs = seqpacket_pair()
-        argv = [sys.executable, "-I", "-S", _BOOT, _search_path(), "3", runtime_root]
+        argv = [sys.executable, "-I", "-S", _BOOT, search_path(), "3", runtime_root]
         argv += ["1" if private_pid else "0", "1" if debug else "0"]
         actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_DUP2, theirs, 3),

@@ -67,6 +67,7 @@ class BridgePlan(Value):
     name: str
     endpoints: tuple[Endpoint, ...] = ()
     dns_servers: tuple[str, ...] = ()  # --dns: asked in place of the host's for what is outside
+    uplink: bool = False  # it has another way out than its networks, so names outside are its business in any case
 
 
 class Join(Value):
@@ -78,15 +79,16 @@ class Join(Value):
 class Connect(Value):
     """Add one interface (`network connect`).  To the supervisor, which passes it on.  Answer: Done or Failed."""
 
-    endpoint: Endpoint
-    hosts: str = ""  # new text of /etc/hosts; "": as it was
+    network_id: str
+    plan: BridgePlan  # with the new endpoint
+    files: dict[str, str] = {}  # new texts of /etc/hosts and /etc/resolv.conf, by their names there
 
 
 class Disconnect(Value):
     """Take one interface away.  To the supervisor, which passes it on.  Answer: Done or Failed."""
 
     network_id: str
-    hosts: str = ""
+    files: dict[str, str] = {}
 
 
 class Joined(Value):
@@ -103,12 +105,20 @@ class Refresh(Value):
     network: NetworkConfig
 
 
+class Hold(Value):
+    """command → network process, on the channel that it was started with.  Answer: Standing or Failed."""
+
+    runtime_root: str
+    helper: str  # path of slirp4netns
+    helper_args: tuple[str, ...] = ()
+
+
 class Probe(Value):
-    """command → network process.  Answer: Standing, when it has made its namespace."""
+    """command → network process.  Answer: Standing.  It does not end as long as the connection is open."""
 
 
 class Standing(Value):
     """The network process is ready."""
 
-    pid: int
-    networks: tuple[str, ...] = ()  # ids of those that have a bridge now
+    pid: int  # on the host
+    containers: tuple[str, ...] = ()  # ids of those that are joined now

@@ -7,6 +7,7 @@ the engine's user namespace unless said.
 
 from __future__ import annotations
 
+from rootless.netplan import BridgePlan
 from rootless.values import Value
 
 # --- parts of a plan -------------------------------------------------------------------------
@@ -47,8 +48,9 @@ class CopyUp(Value):
 class NetworkPlan(Value):
     """The network namespace and the helper that connects it.
 
-    kind: "new" (an own, loopback only), "slirp4netns" and "pasta" (new + helper), "host", "join" (`join_path`, or
-    the namespace of the supervisor whose runtime directory is `join_runtime_dir`).
+    kind: "new" (an own, loopback only), "slirp4netns" and "pasta" (new + helper), "bridge" (new + `bridge`, by the
+    network process; the former may have that too), "host", "join" (`join_path`, or the namespace of the supervisor
+    whose runtime directory is `join_runtime_dir`).
     """
 
     kind: str
@@ -58,6 +60,7 @@ class NetworkPlan(Value):
     helper_args: tuple[
         str, ...
     ] = ()  # without descriptors, API socket, pid file and target, which the supervisor adds
+    bridge: BridgePlan | None = None
     ports: tuple[PortForward, ...] = ()
     port_handler: str = "forwarder"  # "forwarder": rootless.forwarder; "slirp4netns": its API socket
     host_addresses: tuple[str, str] = ("", "")  # IPv4, IPv6: what the container calls the host; "": its gateway

@@ -14,6 +14,7 @@ from rootless.container_files import SOCKET_NAME
 from rootless.errors import Error, LaunchError, os_error_text
 from rootless.fds import Channel, accept, close_all, listen_unix, write_file
 from rootless.loop import GONE, READ, WRITE
+from rootless.netplan import BridgePlan, Connect, Disconnect, Rejoin
 from rootless.plan import (
     Attach,
     Done,
@@ -110,6 +111,9 @@ class Sessions:
             self.answer(channel, self._status())
         elif isinstance(message, HealthRun):
             self._health_run(channel)
+        elif isinstance(message, (Connect, Disconnect, Rejoin)):
+            self._change_networks(message)
+            self.answer(channel, Done())
         elif isinstance(message, (OpenRoot, Pause, Update)):
             from rootless import adjust  # few containers are changed while they run
 
@@ -119,6 +123,22 @@ class Sessions:
         else:
             close_all(fds)
             channel.close()
+
+    def _change_networks(self, message: Connect | Disconnect | Rejoin) -> None:
+        surroundings = self._container.surroundings
+        bridge = surroundings.bridge
+        if bridge is None:
+            if not isinstance(message, Connect):
+                raise Error("the container is not on a user-defined network")
+            from rootless.bridge_link import BridgeLink  # only where a network is connected later
+
+            plan = self._container.plan
+            empty = BridgePlan(container_id=plan.container_id, name=plan.name)
+            bridge = surroundings.bridge = BridgeLink(empty, plan.runtime_dir)
+        if isinstance(message, Rejoin):
+            bridge.rejoin(self._container.loop)
+        else:
+            bridge.change(message, self._container.loop)
 
     def answer(self, channel: Channel, message: Value, fds: tuple[int, ...] = ()) -> None:
         """Send and close; a client that has gone is nobody's loss."""

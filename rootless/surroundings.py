@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from rootless.bridge_link import BridgeLink
     from rootless.cgroup import ContainerCgroup
     from rootless.loop import Loop
     from rootless.pasta import PastaConnection
@@ -46,6 +47,7 @@ class Surroundings:
         self.ids = ContainerIds(self.config["linux"])
         self.cgroup: ContainerCgroup | None = None
         self.connection: netns.Connection | PastaConnection = netns.Connection()
+        self.bridge: BridgeLink | None = None
         self.fuse_pid = 0
         self.namespace_fds: list[int] = []
         self._publishing: Publishing | None = None
@@ -86,6 +88,8 @@ class Surroundings:
     def release(self) -> None:
         """Everything but the cgroup goes (the runtime may still need that for its own clean-up)."""
         self.connection.close()
+        if self.bridge is not None:
+            self.bridge.close()
         if self._publishing is not None:
             self._publishing.close()
         plan = self.plan
@@ -147,8 +151,13 @@ class Surroundings:
                 self._trace(f"{network.helper} {' '.join(network.helper_args)}")
                 self.connection.start(network, self.plan.runtime_dir)
             netns.make_private()
-            if network.kind == "pasta" or "--enable-ipv6" in network.helper_args:
+            if network.kind == "pasta" or network.bridge is not None or "--enable-ipv6" in network.helper_args:
                 netns.skip_duplicate_detection()
+            if network.bridge is not None:
+                from rootless.bridge_link import BridgeLink  # only with user-defined networks
+
+                self.bridge = BridgeLink(network.bridge, self.plan.runtime_dir)
+                self.bridge.ask()
             if network.helper:
                 self.connection.release()
             netns.allow_ping(network.ping_group_range, mapped_size(read_map("gid")) - 1)
@@ -159,6 +168,8 @@ class Surroundings:
                 self._publishing.enter()
 
     def _finish_network(self, loop: Loop, forwarding: Callable[[int], None]) -> None:
+        if self.bridge is not None:
+            self.bridge.wait(loop)
         if self.plan.network.helper:
             self.connection.wait_ready()
         if self._publishing is not None:

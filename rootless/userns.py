@@ -21,6 +21,9 @@ ENV_ROOTLESS_UID = "_PYCTL_ROOTLESS_UID"
 CAP_SYS_ADMIN = 1 << 21
 
 _SWITCHED_OFF = "user namespaces are switched off; an administrator can run: "
+# Of the network process, below the runtime root: its namespace is the one to be in, because interfaces can be moved
+# only between network namespaces of one user namespace.
+NETWORK_DIRECTORY = "network"
 SUPERVISOR_FILE = "supervisor"  # <runtime root>/<container id>/supervisor: "PID START_TIME" on the host
 
 
@@ -59,11 +62,15 @@ def open_supervisor(runtime_dir: str) -> int | None:
     return fd
 
 
-def _join_living(runtime_root: str) -> bool:
+def _join_living(runtime_root: str, like: str) -> bool:
     try:
         names = os.listdir(runtime_root)
     except OSError:
         return False
+    if like:
+        names.sort(key=lambda name: not os.path.exists(f"{runtime_root}/{name}/{like}"))
+    elif NETWORK_DIRECTORY in names:
+        names = [NETWORK_DIRECTORY, *names]
     for name in names:
         fd = open_supervisor(f"{runtime_root}/{name}")
         if fd is None:
@@ -79,9 +86,10 @@ def _join_living(runtime_root: str) -> bool:
     return False
 
 
-def enter(runtime_root: str, mount_namespace: bool = True) -> bool:
+def enter(runtime_root: str, mount_namespace: bool = True, like: str = "") -> bool:
     """Move this single-threaded process into the user's namespace, as uid 0, with a mount namespace of its own.
 
+    like: prefer a supervisor with a file of this name in its runtime directory.
     Returns True where only a single id is mapped.  A process that rules its namespace already stays in it.
     Raises Error with the remedy where the machine does not allow it.
     """
@@ -92,7 +100,7 @@ def enter(runtime_root: str, mount_namespace: bool = True) -> bool:
             import fcntl
 
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _join_living(runtime_root):
+            if not _join_living(runtime_root, like):
                 _create(host_id_map(uid, gid))
         finally:
             # Held until the new namespace can be joined would be better still, but its owner may be an `unshare`.

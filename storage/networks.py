@@ -14,7 +14,7 @@ from storage.database import ConstraintError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from storage.database import Database
 
@@ -163,6 +163,19 @@ class NetworkStore:
             " VALUES (?, ?, ?, ?, ?)",
             (lease.network_id, lease.address, lease.container_id, lease.pid, lease.pid_start),
         )
+
+    def drop_orphans(self, network_id: str, start_time: Callable[[int], int]) -> None:
+        """Forget addresses taken by a process that was killed before its container was stored."""
+        rows = self.db.query(
+            "SELECT address, pid, pid_start FROM network_leases WHERE network_id = ?"
+            " AND container_id NOT IN (SELECT id FROM containers)",
+            (network_id,),
+        )
+        for address, pid, pid_start in rows:
+            if start_time(pid) != pid_start:
+                self.db.execute(
+                    "DELETE FROM network_leases WHERE network_id = ? AND address = ?", (network_id, address)
+                )
 
     def drop_leases(self, container_id: str, network_id: str = "") -> None:
         """Give a container's addresses back (of one network, or all)."""

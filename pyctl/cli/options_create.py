@@ -18,8 +18,6 @@ from pyctl.cli.table import (
     opt,
 )
 
-_NO_BRIDGE = "it needs a user-defined network, and those are not built yet"
-
 
 def _everyday(attached: bool) -> tuple[Option | str, ...]:
     """What most command lines use; `attached` adds what only `run` has."""
@@ -224,7 +222,7 @@ def _network() -> tuple[Option | str, ...]:
             "network",
             "",
             LIST,
-            "slirp4netns[:opts] (the default), pasta[:opts], none, host, container:NAME, ns:PATH",
+            "slirp4netns[:opts] (the default), pasta[:opts], none, host, container:NAME, ns:PATH, NET[:ip=…,alias=…]",
             metavar="MODE",
             also=("net",),
             complete="network",
@@ -245,10 +243,10 @@ def _network() -> tuple[Option | str, ...]:
         opt("no-hosts", "", BOOL, "Leave the image's /etc/hosts as it is"),
         opt("no-hostname", "", BOOL, "Leave the image's /etc/hostname as it is"),
         opt("hosts-file", "", STRING, "Base for /etc/hosts: a file, image, or none", metavar="FILE", complete="file"),
-        no("ip", "", STRING, _NO_BRIDGE),
-        no("ip6", "", STRING, _NO_BRIDGE),
-        no("mac-address", "", STRING, _NO_BRIDGE),
-        no("network-alias", "", CSV, _NO_BRIDGE),
+        opt("ip", "", STRING, "A fixed address on the one --network", metavar="IP"),
+        opt("ip6", "", STRING, "A fixed IPv6 address on the one --network", metavar="IP"),
+        opt("mac-address", "", STRING, "A fixed hardware address on the one --network", metavar="MAC"),
+        opt("network-alias", "", CSV, "A further name of the container on its networks", metavar="NAME"),
         opt("http-proxy", "", BOOL, "Pass the proxy variables of the caller on", default=True),
     )
 

@@ -46,9 +46,9 @@ def cmd_inspect() -> Command:
         no("registry-token", "", STRING, "tokens are fetched with a login"),
         description=(
             "Prints a JSON list with one object for each name. A container is preferred to an image of the same name,"
-            " an image to a volume, a volume to a network. A name with a transport (docker://NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],"
-            " docker-archive:FILE[:NAME], dir:DIR, containers-storage:NAME) is an image that is looked at where it is,"
-            " as skopeo does it: one object, nothing is stored."
+            " an image to a volume, a volume to a network. A name with a transport (docker://NAME, oci:DIR[:NAME],"
+            " oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR, containers-storage:NAME) is an image that"
+            " is looked at where it is, as skopeo does it: one object, nothing is stored."
         ),
         examples=(
             ("pyctl inspect -f '{{.State.ExitCode}}' job", "one value"),

@@ -145,3 +145,45 @@ def cmd_network_update() -> Command:
         args=(1, 1),
         complete="network:stored",
     )
+
+
+def cmd_network_connect() -> Command:
+    return command(
+        "network connect",
+        "NETWORK CONTAINER",
+        "Put a container on one more network",
+        "pyctl.cli.verb_network_change:connect",
+        opt("alias", "", CSV, "A further name of the container there (repeatable)", metavar="NAME"),
+        opt("ip", "", STRING, "A fixed address", metavar="IP"),
+        opt("ip6", "", STRING, "A fixed IPv6 address", metavar="IP"),
+        opt("mac-address", "", STRING, "A fixed hardware address", metavar="MAC"),
+        description="A running container has the interface, and the names of that network, at once.",
+        examples=(("pyctl network connect backend web", "`web` reaches all that are on `backend`"),),
+        args=(2, 2),
+        complete="network:stored",
+    )
+
+
+def cmd_network_disconnect() -> Command:
+    return command(
+        "network disconnect",
+        "NETWORK CONTAINER",
+        "Take a container off a network",
+        "pyctl.cli.verb_network_change:disconnect",
+        opt("force", "f", BOOL, "Also where the container's supervisor does not answer"),
+        args=(2, 2),
+        complete="network:stored",
+    )
+
+
+def cmd_network_reload() -> Command:
+    return command(
+        "network reload",
+        "[CONTAINER...]",
+        "Make the interfaces of running containers anew",
+        "pyctl.cli.verb_network_change:reload",
+        opt("all", "a", BOOL, "Every running container that is on a user-defined network"),
+        opt("latest", "l", BOOL, "The container that was made last"),
+        args=(0, -1),
+        complete="container:running",
+    )

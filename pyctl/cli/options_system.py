@@ -54,7 +54,7 @@ def cmd_unshare() -> Command:
         "[COMMAND [ARG...]]",
         "Run a command, or a shell, as root of the user namespace",
         "pyctl.cli.verb_unshare:unshare",
-        opt("rootless-netns", "", BOOL, "", refused="there are no user-defined networks yet"),
+        opt("rootless-netns", "", BOOL, "Also in the network namespace of the bridges of user-defined networks"),
         description=(
             "Inside, your files belong to root and the files of the containers' other users to their own ids: you may"
             " look at them, change their owners and delete them, which you cannot do outside."

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyctl.cli.parser import Parsed
     from pyctl.engine.model import ContainerSpec
     from pyctl.engine.state import ContainerRecord
+    from rootless.netplan import Endpoint
 
     Finder = Callable[[Engine, str, "Parsed"], dict[str, Any] | None]
 
@@ -208,6 +209,7 @@ def _facts(engine: Engine, record: ContainerRecord, spec: ContainerSpec, with_si
         uid_map=_id_map(record.pid, "uid_map") if nested else (),
         gid_map=_id_map(record.pid, "gid_map") if nested else (),
         shared_network=_network_mode_of(engine, spec.network.target) if spec.network.mode == "container" else "",
+        endpoints=_endpoints(engine, record, spec),
         size_rw_bytes=own,
         size_root_bytes=own + image_size if with_size else -1,
     )
@@ -218,6 +220,15 @@ def _network_mode_of(engine: Engine, container_id: str) -> str:
         return state.get(engine.db, container_id).specification.network.mode
     except NotFound:
         return ""
+
+
+def _endpoints(engine: Engine, record: ContainerRecord, spec: ContainerSpec) -> tuple[Endpoint, ...]:
+    if not spec.network.endpoints:
+        return ()
+    from pyctl.engine import network_use
+
+    found = network_use.current(engine.db, spec)
+    return found if record.alive else tuple(endpoint.replace(addresses=(), mac="") for endpoint in found)
 
 
 def _cgroup_path(pid: int) -> str:

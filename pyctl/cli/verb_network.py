@@ -268,5 +268,8 @@ def update(parsed: Parsed) -> int:
         kept = [server for server in network.dns_servers if server not in dropped]
         network = network.replace(dns_servers=tuple(dict.fromkeys((*kept, *added))))
         store.replace(network)
+    from pyctl.engine import network_process
+
+    network_process.refresh(engine, network)
     sys.stdout.write(f"{parsed.args[0]}\n")
     return 0

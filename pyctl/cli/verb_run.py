@@ -10,10 +10,13 @@ from pyctl.engine.engine import Engine
 from rootless.errors import UsageError
 from rootless.launch import Supervisor
 
+_OTHER_NETWORKS = ("none", "host", "private", "slirp4netns", "pasta", "container", "ns", "default")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyctl.cli.parser import Options, Parsed
     from pyctl.engine.model import ContainerSpec
+    from rootless.fds import Channel
 
 
 def create(parsed: Parsed) -> int:
@@ -42,6 +45,7 @@ def run(parsed: Parsed) -> int:
 
         sockets = service.listened(os.environ)
     private_pid = (options.pid or engine.config.pidns) == "private"
+    hold = _network_process(engine, options)
     supervisor = Supervisor(engine.runtime_root, private_pid, engine.debug)
     # Only now: loading what plans (15 ms) and the supervisor's boot go on side by side.
     from pyctl.engine import creating, planner, starting, state
@@ -58,12 +62,29 @@ def run(parsed: Parsed) -> int:
     except BaseException:
         supervisor.abandon()
         raise
+    if hold is not None:
+        hold.close()
     if detach:
         supervisor.channel.close()
         sys.stdout.write(f"{spec.id}\n")
         starting.tell_of_lingering(engine)
         return 0
     return _stay(engine, parsed, spec, supervisor, attached)
+
+
+def _network_process(engine: Engine, options: Options) -> Channel | None:
+    """With user-defined networks, a hold on the network process: its user namespace is the one to be in."""
+    words = [word for word in options.network if word] or [engine.config.netns or "private"]
+    names = [word.partition(":")[0] for word in words]
+    if not any(name not in _OTHER_NETWORKS for name in names):
+        return None
+    from pyctl.engine import creating, network_process
+
+    lookups = creating.Lookups(engine)
+    for name in names:
+        if name not in _OTHER_NETWORKS:
+            lookups.network(name)
+    return network_process.ensure(engine)
 
 
 def _attached_streams(options: Options) -> frozenset[str] | None:

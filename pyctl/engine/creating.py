@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyctl.cli.parser import Options, Parsed
     from pyctl.engine.engine import Engine
+    from rootless.netplan import NetworkConfig
     from storage.images import ImageForRun
     from storage.volumes import VolumeStore
 
@@ -39,6 +40,12 @@ class Lookups:
     def mounts(self, name: str) -> tuple[Mount, ...]:
         """What a container has mounted.  Raises NotFound."""
         return state.get(self._engine.db, name).specification.mounts
+
+    def network(self, name: str) -> NetworkConfig:
+        """A user-defined network; "bridge" is the default one.  Raises NotFound."""
+        from storage.networks import DEFAULT_NAME, NetworkStore
+
+        return NetworkStore(self._engine.db).get(DEFAULT_NAME if name == "bridge" else name)
 
     def taken_ids(self) -> tuple[IdRange, ...]:
         """Ranges of all containers of --userns=auto."""

@@ -89,6 +89,7 @@ class Engine:
             from storage import images
 
             images.short_names = self._short_names
+            self._heal_network()
         return self._db
 
     @property
@@ -151,6 +152,13 @@ class Engine:
             name = config_.cache_name("registries", os.environ, self.uid)
             self._registries = registries_conf.load(os.environ, directory and f"{directory}/{name}")
         return self._registries
+
+    def _heal_network(self) -> None:
+        """Give running containers their networks back where the network process was killed."""
+        if os.path.exists(f"{self.runtime_root}/{userns.NETWORK_DIRECTORY}/ctl"):
+            from pyctl.engine import network_process  # only where there is or was one
+
+            network_process.heal(self)
 
     def _short_names(self, text: str) -> Sequence[Reference]:
         from storage.registries_conf import local_candidates

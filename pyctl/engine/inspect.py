@@ -10,6 +10,7 @@ from pyctl.engine import inspect_host, spec_security
 from pyctl.engine.request_text import signal_name
 from pyctl.engine.spec_mounts import INIT_TARGET, PROPAGATION
 from rootless import capabilities
+from rootless.netplan import Endpoint
 from rootless.values import Value
 from storage.rfc3339 import format_local_ns
 
@@ -56,6 +57,7 @@ class InspectFacts(Value):
     uid_map: tuple[str, ...] = ()  # "0:1:1000", with a user namespace of its own
     gid_map: tuple[str, ...] = ()
     shared_network: str = ""  # the network mode of the container whose network is shared
+    endpoints: tuple[Endpoint, ...] = ()  # on user-defined networks; without addresses where it does not run
     size_rw_bytes: int = -1  # with --size
     size_root_bytes: int = -1
 
@@ -103,7 +105,7 @@ def container_json(
         "GraphDriver": _graph_driver(spec, facts, running),
         "Mounts": [_mount(m, facts) for m in spec.mounts if m.kind in ("bind", "volume", "image")],
         "Dependencies": inspect_host.dependencies(spec),
-        "NetworkSettings": inspect_host.network_settings(spec, facts.shared_network),
+        "NetworkSettings": inspect_host.network_settings(spec, facts.shared_network, facts.endpoints),
         "Namespace": "",
         "IsInfra": False,
         "IsService": False,

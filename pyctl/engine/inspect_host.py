@@ -1,10 +1,11 @@
-"""The HostConfig and NetworkSettings of `container inspect`.  Weight: `pyctl.engine.spec_security`."""
+"""The HostConfig and NetworkSettings of `container inspect`.  Weight: `pyctl.engine.spec_security`, `.network_use`."""
 
 from __future__ import annotations
 
-from pyctl.engine import spec_security
+from pyctl.engine import network_use, spec_security
 from pyctl.engine.spec_facts import SpecFacts
 from pyctl.engine.spec_mounts import PROPAGATION
+from storage.networks import DEFAULT_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from pyctl.engine.inspect import InspectFacts
     from pyctl.engine.model import ContainerSpec, DeviceRate, Mount
+    from rootless.netplan import Endpoint
 
 
 def recorded_annotations(spec: ContainerSpec) -> dict[str, str]:
@@ -59,10 +61,13 @@ def port_bindings(spec: ContainerSpec) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def network_settings(spec: ContainerSpec, shared_mode: str = "") -> dict[str, Any]:
-    """Ports with all that is exposed (null where it is not published); addresses "" without a bridge.
+def network_settings(
+    spec: ContainerSpec, shared_mode: str = "", endpoints: tuple[Endpoint, ...] = ()
+) -> dict[str, Any]:
+    """Ports with all that is exposed (null where it is not published); addresses in Networks.
 
-    shared_mode: the network mode of the container that `container:ID` names.
+    shared_mode: the network mode of the container that `container:ID` names.  The default network's addresses stand at
+    the top too, as Podman has it.
     """
     bound = port_bindings(spec)
     settings: dict[str, Any] = {
@@ -85,7 +90,30 @@ def network_settings(spec: ContainerSpec, shared_mode: str = "") -> dict[str, An
     mode = shared_mode if spec.network.mode == "container" else spec.network.mode
     if mode in ("host", "none", "slirp4netns", "pasta"):
         settings["Networks"] = {mode: _network(mode)}
+    if endpoints or spec.network.mode == "bridge":
+        settings.setdefault("Networks", {}).update({e.network.name: _endpoint(e) for e in endpoints})
+        if len(endpoints) == 1 and endpoints[0].network.name == DEFAULT_NAME:
+            settings.update({k: v for k, v in _addresses(endpoints[0]).items() if v})
     return settings
+
+
+def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        **_network(endpoint.network.id),
+        **_addresses(endpoint),
+        "Aliases": list(endpoint.aliases),
+    }
+
+
+def _addresses(endpoint: Endpoint) -> dict[str, Any]:
+    found: dict[str, Any] = {"MacAddress": endpoint.mac}
+    for address, gateway in network_use.with_gateways(endpoint):
+        text, _, length = address.partition("/")
+        if ":" in text:
+            found.update({"IPv6Gateway": gateway, "GlobalIPv6Address": text, "GlobalIPv6PrefixLen": int(length)})
+        else:
+            found.update({"Gateway": gateway, "IPAddress": text, "IPPrefixLen": int(length)})
+    return found
 
 
 def _network(name: str) -> dict[str, Any]:

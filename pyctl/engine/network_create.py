@@ -10,6 +10,7 @@ import os
 from network import facts, ipam
 from network.address import is_interface_name, is_ipv4, is_ipv6
 from network.ipam import Range
+from network.slirp import UPLINK_CIDR
 from rootless.errors import Error, UsageError
 from rootless.netplan import NetworkConfig, Route, Subnet
 from storage.networks import NetworkStore
@@ -27,6 +28,10 @@ _REST = _FIRST | frozenset("_.-")
 RESERVED = ("bridge", "none", "host", "private", "container", "ns", "slirp4netns", "pasta", "default")
 _NO_ROOT = "it needs an interface of the host, which a user without root cannot use"
 _DOCKER = {"com.docker.network.driver.mtu": "mtu", "com.docker.network.bridge.name": "name"}
+_RESERVED_SUBNETS = (
+    *("127.0.0.0/8", "224.0.0.0/4", "0.0.0.0/8", "fe80::/10", "ff00::/8", "::/8"),
+    *(UPLINK_CIDR, "fd00::/64"),  # of slirp4netns in the namespace of the bridges
+)
 _KNOWN = ("mtu", "isolate", "vlan", "metric", "no_default_route")
 _TRUTHS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 _MIN_MTU, _MAX_MTU = 68, 65535
@@ -182,7 +187,7 @@ def _check_subnet(word: str, subnet: Range, others: list[Range]) -> None:
         raise UsageError(f"--subnet {word}: too small: it has no room for a gateway and a container")
     if subnet.prefix < 8:
         raise UsageError(f"--subnet {word}: larger than a /8")
-    for reserved in ("127.0.0.0/8", "224.0.0.0/4", "0.0.0.0/8", ipam.UPLINK_CIDR, "fe80::/10", "ff00::/8", "::/8"):
+    for reserved in _RESERVED_SUBNETS:
         if subnet.overlaps(ipam.parse_range(reserved)):
             raise UsageError(f"--subnet {word}: {reserved} is reserved")
     clash = next((o for o in others if o.overlaps(subnet)), None)
@@ -218,7 +223,7 @@ def _subnets(options: Options, given: list[Subnet], taken: list[Range]) -> tuple
             )
     found = list(given)
     if not found:
-        found.append(_chosen(ipam.free_subnet([*taken, *facts.host_ranges(), ipam.parse_range(ipam.UPLINK_CIDR)])))
+        found.append(_chosen(ipam.free_subnet([*taken, *facts.host_ranges(), ipam.parse_range(UPLINK_CIDR)])))
     if options.ipv6 and not any(":" in s.subnet for s in found):
         random = ipam.random_ipv6_subnet(os.urandom(7))
         while any(t.overlaps(random) for t in taken):

@@ -47,7 +47,13 @@ def take(db: Database, spec: ContainerSpec) -> BridgePlan:
 
 def bridge_plan(spec: ContainerSpec, endpoints: tuple[Endpoint, ...]) -> BridgePlan:
     """What the container's supervisor asks the network process for."""
-    return BridgePlan(container_id=spec.id, name=spec.name, endpoints=endpoints, dns_servers=spec.network.dns)
+    return BridgePlan(
+        container_id=spec.id,
+        name=spec.name,
+        endpoints=endpoints,
+        dns_servers=spec.network.dns,
+        uplink=spec.network.mode != "bridge",
+    )
 
 
 def current(db: Database, spec: ContainerSpec) -> tuple[Endpoint, ...]:
@@ -123,6 +129,7 @@ def _lease(
 ) -> tuple[str, ...]:
     """One address for each subnet of the network; IPv4 first.  In a transaction."""
     network = store.get(use.network_id)
+    store.drop_orphans(network.id, start_time)
     leases = {lease.address: lease for lease in store.leases(network.id)}
     taken: list[str] = []
     for option, asked in (("--ip", use.ip), ("--ip6", use.ip6)):

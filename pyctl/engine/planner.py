@@ -35,8 +35,10 @@ from storage.images import layer_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from network.slirp import NetworkFacts
     from pyctl.engine.engine import Engine
     from pyctl.engine.model import ContainerSpec, Health, IdRange
+    from rootless.netplan import BridgePlan
 
 _MAX_HOSTS_BYTES = 16 << 20
 
@@ -313,10 +315,9 @@ def _running(engine: Engine, container_id: str, what: str) -> int:
 
 
 def _network(engine: Engine, spec: ContainerSpec, rootfs: RootfsPlan) -> tuple[NetworkPlan, dict[str, str]]:
-    config, network = engine.config, spec.network
-    facts = network_facts.gather(engine.cache_dir, config.network_cmd_path, config.bind_address)
+    network = spec.network
+    facts = network_facts_of(engine, spec)
     join_dir = ""
-    image_hosts = _image_text(rootfs, "/etc/hosts") if network.hosts_file == "image" else ""
     if network.mode == "container":
         from pyctl.engine import state
 
@@ -327,9 +328,31 @@ def _network(engine: Engine, spec: ContainerSpec, rootfs: RootfsPlan) -> tuple[N
                 hint=f"pyctl start {other.name}",
             )
         join_dir = other.runtime_dir
+    bridge = None
+    if network.endpoints:
+        from pyctl.engine import network_use  # only with user-defined networks
+
+        bridge = network_use.take(engine.db, spec)
+    files = {".containerenv": _containerenv(engine, spec), **name_texts(spec, facts, rootfs, bridge, join_dir)}
+    sysctls = {name: value for name, value in spec.sysctls.items() if name.startswith("net.")}
+    return network_plan(network, facts, join_dir, bridge).replace(sysctls=sysctls), files
+
+
+def name_texts(
+    spec: ContainerSpec,
+    facts: NetworkFacts,
+    rootfs: RootfsPlan,
+    bridge: BridgePlan | None = None,
+    join_dir: str = "",
+) -> dict[str, str]:
+    """/etc/hosts and the like, as far as the container gets them from the engine, by their names there.
+
+    facts: `network_facts_of`; join_dir: the runtime directory of the container whose network it shares.
+    """
+    network = spec.network
+    image_hosts = _image_text(rootfs, "/etc/hosts") if network.hosts_file == "image" else ""
     sources = network_facts.name_sources(network.hosts_file, image_hosts)
     if network.mode == "pasta":
-        facts = network_facts.with_pasta(facts, engine.cache_dir)
         # The container's address is a copy of the host's, which it then reaches by another one, or not at all.
         reached = pasta.HOST_ADDRESS if facts.pasta_maps_host else ""
         sources = sources.replace(own_address=sources.host_address, host_address=reached)
@@ -338,13 +361,22 @@ def _network(engine: Engine, spec: ContainerSpec, rootfs: RootfsPlan) -> tuple[N
             hosts=network_facts.read_text(f"{join_dir}/files/hosts"),
             resolv=network_facts.read_text(f"{join_dir}/files/resolv.conf"),
         )
-    made = name_files(network, spec.hostname, spec.name, sources, network.no_hostname)
-    files = {".containerenv": _containerenv(engine, spec)}
-    for name, text in (("hosts", made.hosts), ("resolv.conf", made.resolv), ("hostname", made.hostname)):
-        if text is not None:
-            files[name] = text
-    sysctls = {name: value for name, value in spec.sysctls.items() if name.startswith("net.")}
-    return network_plan(network, facts, join_dir).replace(sysctls=sysctls), files
+    made = name_files(network, spec.hostname, spec.name, sources, network.no_hostname, bridge)
+    texts = (("hosts", made.hosts), ("resolv.conf", made.resolv), ("hostname", made.hostname))
+    return {name: text for name, text in texts if text is not None}
+
+
+def network_facts_of(engine: Engine, spec: ContainerSpec) -> NetworkFacts:
+    """What of this host the container's network depends on."""
+    config = engine.config
+    facts = network_facts.gather(engine.cache_dir, config.network_cmd_path, config.bind_address)
+    return network_facts.with_pasta(facts, engine.cache_dir) if spec.network.mode == "pasta" else facts
+
+
+def root_plan(engine: Engine, spec: ContainerSpec) -> RootfsPlan:
+    """The container's root, as `plan` has it."""
+    uid_map, gid_map = id_maps(spec.userns, engine.uid, os.getgid(), engine.uid_count, engine.gid_count)
+    return _rootfs(engine, spec, engine.paths.container(spec.id), uid_map, gid_map)
 
 
 def _image_text(rootfs: RootfsPlan, path: str) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from pyctl.engine.model import IdRange, Mount
+    from rootless.netplan import NetworkConfig
     from storage.imageconfig import ImageConfig
 
     class Options(Protocol):
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
         def mounts(self, name: str) -> tuple[Mount, ...]:
             """What a container, by name, id or prefix, has mounted.  Raises NotFound."""
+            ...
+
+        def network(self, name: str) -> NetworkConfig:
+            """A user-defined network by name, id or prefix; "bridge" is the default one.  Raises NotFound."""
             ...
 
         def taken_ids(self) -> tuple[IdRange, ...]:

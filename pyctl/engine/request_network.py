@@ -1,6 +1,7 @@
 """The network of a container: --network, ports, names.
 
-Weight: `pyctl.engine.model`, `network.address`; `network.hosts` and `network.slirp` where their options are given.
+Weight: `pyctl.engine.model`, `network.address`; `network.hosts`, `network.slirp`, `pyctl.engine.request_bridge`
+where their options are given.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyctl.engine.request_facts import ImageChoice, Lookups, Options, RequestFacts
 
 PROTOCOLS = ("tcp", "udp", "sctp")
+_SINGLE = ("host", "none", "private", "slirp4netns", "pasta", "container", "ns")  # modes that stand alone
 _SHARED = ("host", "container", "ns")  # modes in which the container has no network of its own
 _NO_PORTS = ("host", "container", "ns", "none")
 
@@ -60,22 +62,25 @@ def container_network(
 
 def _mode(options: Options, facts: RequestFacts, lookups: Lookups) -> Network:
     given = [m for m in options.get("network") or () if m]
-    if len(given) > 1:
-        raise_multiple(given)
-    return network_mode(given[0] if given else facts.defaults.netns or "private", facts.defaults, lookups)
-
-
-def raise_multiple(given: list[str]) -> None:
-    """More than one network needs bridges."""
-    for word in given:
-        mode = word.partition(":")[0]
-        if mode in ("host", "none", "private", "slirp4netns", "pasta", "container", "ns"):
-            raise refused("--network", word, "cannot be combined with other networks")
-    raise refused("--network", given[1], "user-defined networks are not built yet")
+    words = given or [facts.defaults.netns or "private"]
+    if len(words) > 1:
+        for word in words:
+            if word.partition(":")[0] in _SINGLE:
+                raise refused("--network", word, "cannot be combined with other networks")
+    network = network_mode(words[0], facts.defaults, lookups)
+    if network.mode == "bridge" and len(words) > 1:
+        uses = {use.network_id: use for word in words for use in network_mode(word, facts.defaults, lookups).endpoints}
+        names = [use.interface for use in uses.values() if use.interface]
+        for name in names:
+            if names.count(name) > 1:
+                raise refused("--network", words[-1], f"the interface {name} is on another network already")
+        network = network.replace(endpoints=tuple(uses.values()))
+    return _with_static(network, options)
 
 
 def network_mode(word: str, defaults: Config, lookups: Lookups) -> Network:
-    """`none`, `host`, `private`, `slirp4netns[:opt,opt]`, `pasta[:opt,opt]`, `container:NAME`, `ns:PATH`.
+    """`none`, `host`, `private`, `slirp4netns[:opt,opt]`, `pasta[:opt,opt]`, `container:NAME`, `ns:PATH`,
+    `NETWORK[:opt,opt]`.
 
     private: what the site's configuration says (default_rootless_network_cmd), slirp4netns if nothing else.
     """
@@ -106,10 +111,29 @@ def network_mode(word: str, defaults: Config, lookups: Lookups) -> Network:
         check_options(words)
         return Network(mode=mode, options=words)
     if mode == "bridge" or is_name(mode):
-        hint = "use slirp4netns (the default), none, host, container:NAME or ns:PATH"
-        raise refused("--network", word, "user-defined networks are not built yet", hint=hint)
-    known = "slirp4netns[:options], pasta[:options], none, host, container:NAME or ns:PATH"
+        from pyctl.engine import request_bridge  # only with user-defined networks
+
+        return Network(mode="bridge", endpoints=(request_bridge.network_use(word, mode, rest, lookups),))
+    known = "slirp4netns[:options], pasta[:options], none, host, container:NAME, ns:PATH or a network's name"
     raise refused("--network", word, f"must be {known}")
+
+
+def _with_static(network: Network, options: Options) -> Network:
+    """--ip, --ip6, --mac-address, --network-alias: of the one network that there is (aliases: of all)."""
+    given = [n for n in ("ip", "ip6", "mac_address", "network_alias") if options.get(n)]
+    if not given:
+        return network
+    if network.mode != "bridge":
+        option = "--" + given[0].replace("_", "-")
+        raise refused(
+            option,
+            str(options.get(given[0])),
+            f"needs a user-defined network, not --network={network.mode}",
+            hint="pyctl network create NET, then --network NET",
+        )
+    from pyctl.engine import request_bridge
+
+    return request_bridge.with_static(network, options)
 
 
 def namespace_path(option: str, word: str, path: str) -> str:

@@ -112,6 +112,11 @@ def _launch_again(engine: Engine, record: ContainerRecord, *, attached: bool, in
         from pyctl.engine import service
 
         sockets = service.listened(os.environ)
+    hold = None
+    if spec.network.endpoints:
+        from pyctl.engine import network_process  # only with user-defined networks
+
+        hold = network_process.ensure(engine)
     supervisor = Supervisor(engine.runtime_root, spec.pid == "private", engine.debug)
     try:
         plan = planner.plan(engine, spec, attached=attached, restart_count=0, sockets=sockets)
@@ -120,6 +125,9 @@ def _launch_again(engine: Engine, record: ContainerRecord, *, attached: bool, in
     except BaseException:
         supervisor.abandon()
         raise
+    finally:
+        if hold is not None:
+            hold.close()
     return supervisor
 
 

@@ -275,6 +275,10 @@ def insert(db: Database, spec: ContainerSpec, active: bool, runtime_dir: str, vo
                     "INSERT OR IGNORE INTO container_volumes (container_id, volume_name) VALUES (?, ?)",
                     (spec.id, volume),
                 )
+            if spec.network.endpoints:
+                from storage.networks import NetworkStore  # only with user-defined networks
+
+                NetworkStore(db).attach(spec.id, [use.network_id for use in spec.network.endpoints])
     except ConstraintError as error:
         raise _insert_error(db, spec, error) from error
 

@@ -16,6 +16,7 @@ from pyctl.engine.request_facts import ImageChoice
 from pyctl.units.specifiers import expand
 from pyctl.units.syntax import Problem
 from rootless.errors import Error
+from rootless.netplan import NetworkConfig, Subnet
 from storage import reference
 from storage.imageconfig import ImageConfig, ImageHealth
 from storage.platforms import Platform
@@ -50,13 +51,17 @@ _IMAGE = ImageConfig(
 
 
 class AnyContainer:
-    """Takes every name for a container's."""
+    """Takes every name for a container's, or for a network's that has every address."""
 
     def container_id(self, name: str) -> str:
         return _ID
 
     def mounts(self, name: str) -> tuple[Mount, ...]:
         return ()
+
+    def network(self, name: str) -> NetworkConfig:
+        everything = (Subnet(subnet="0.0.0.0/0"), Subnet(subnet="::/0"))
+        return NetworkConfig(id=_ID, name=name, interface="", subnets=everything)
 
     def taken_ids(self) -> tuple[IdRange, ...]:
         return ()

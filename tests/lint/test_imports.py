@@ -110,6 +110,7 @@ def at_start(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 HOT = {
     "run": ["run", "--rm", "--network=none", "busybox", "true"],
     "run with a network and a port": ["run", "--rm", "--network=slirp4netns", "-p", "80", "busybox", "true"],
+    "run on a bridge": ["run", "--rm", "--network=podman", "-p", "80", "busybox", "true"],
     "run detached": ["run", "-d", "--name", "second", "-v", "vol:/v", "--tmpfs", "/t", "busybox", "sleep", "100"],
     "exec": ["exec", "c", "true"],
     "ps": ["ps", "-a"],

@@ -11,6 +11,7 @@ from pyctl.engine.model import ContainerSpec, IdRange, Mount
 from pyctl.engine.request import Request, container_request
 from pyctl.engine.request_facts import ImageChoice, RequestFacts
 from rootless.errors import Error, NotFound
+from rootless.netplan import NetworkConfig, Subnet
 from storage.imageconfig import ImageConfig, ImageHealth
 from storage.platforms import Platform
 
@@ -19,7 +20,7 @@ OTHER = "f" * 64
 
 
 class Containers:
-    """One other container, `other`, with ids 1 to 1024 of its own."""
+    """One other container, `other`, with ids 1 to 1024 of its own, and a network `net` beside the default one."""
 
     def container_id(self, name: str) -> str:
         if name != "other":
@@ -33,6 +34,14 @@ class Containers:
             Mount(kind="bind", target="/src", source="/usr", read_only=True),
             Mount(kind="tmpfs", target="/scratch"),
         )
+
+    def network(self, name: str) -> NetworkConfig:
+        if name not in ("net", "bridge"):
+            raise NotFound(f"no network {name}")
+        if name == "bridge":
+            return NetworkConfig(id="cd" * 32, name="podman", interface="podman0")
+        subnets = (Subnet(subnet="10.9.0.0/24", gateway="10.9.0.1"), Subnet(subnet="fd00:1::/64", gateway="fd00:1::1"))
+        return NetworkConfig(id="ab" * 32, name="net", interface="br", subnets=subnets)
 
     def taken_ids(self) -> tuple[IdRange, ...]:
         return (IdRange(inside=0, outside=1, size=1024),)

@@ -115,7 +115,7 @@ def test_leaving_files_alone() -> None:
     ],
 )
 def test_hosts(base: str, add: tuple[str, ...], expected: str) -> None:
-    text = hosts_text(base, add, host_address="192.0.2.2", own_address="10.0.2.100", own_names=("h", "n"))
+    text = hosts_text(base, add, host_address="192.0.2.2", own_addresses=("10.0.2.100",), own_names=("h", "n"))
     assert text == expected
 
 
@@ -128,7 +128,7 @@ def test_hosts_without_a_way_out() -> None:
 def test_a_name_cannot_add_lines() -> None:
     for name in ("a\n6.6.6.6 evil", "a b", "a\x00"):
         with pytest.raises(Error, match="cannot hold"):
-            hosts_text(BASE, own_address="10.0.2.100", own_names=(name,))
+            hosts_text(BASE, own_addresses=("10.0.2.100",), own_names=(name,))
 
 
 RESOLVED = "nameserver 192.0.2.53\nsearch corp\n"
@@ -211,8 +211,8 @@ def test_resolv_as_glibc_reads_it() -> None:
 
 @given(st.text(max_size=200), st.text(max_size=100))
 def test_any_host_file_gives_files_that_read_back_the_same(hosts: str, resolv: str) -> None:
-    once = hosts_text(hosts, own_address="10.0.2.100", own_names=("h", "n"))
-    assert hosts_text(once, own_address="10.0.2.100", own_names=("h", "n")) == once
+    once = hosts_text(hosts, own_addresses=("10.0.2.100",), own_names=("h", "n"))
+    assert hosts_text(once, own_addresses=("10.0.2.100",), own_names=("h", "n")) == once
     first = resolv_text(resolv, forwarder="10.0.2.3")
     assert parse_resolv(first).nameservers[0] == "10.0.2.3"
     assert resolv_text(first, own_network=False) == first

@@ -214,7 +214,6 @@ def test_any_text_is_an_option_or_a_usage_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "target", "message"),
     [
-        ("bridge", "backend", "--network=backend"),
         ("foo", "", "no such network mode"),
         ("container", "", "requires a value"),
         ("ns", "", "requires a value"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyctl.engine.model import Port
+from pyctl.engine.model import NetworkUse, Port
 from tests.unit.request_support import FACTS, OTHER, image, refusal, request, spec
 
 
@@ -95,13 +95,57 @@ def test_modes() -> None:
         "ns:/none",
         "pasta:mtu=1500",
         "pasta:--pid,x",
-        "bridge",
-        "mynet",
         "a b",
         "slirp4netns:x=1",
     ):
         assert "--network" in refusal("--network", bad)
     assert "combined" in refusal("--network", "host", "--network", "none")
+    assert "combined" in refusal("--network", "net", "--network", "host")
+
+
+def test_user_defined_networks() -> None:
+    network = spec(
+        *("--network", "net:ip=10.9.0.7,alias=a,mac=02-00-00-00-00-AA,interface_name=xx0"),
+        *("--network", "bridge", "--network-alias", "b,c.d"),
+    ).network
+    assert network.mode == "bridge"
+    assert network.endpoints == (
+        NetworkUse(
+            network_id="ab" * 32,
+            name="net",
+            interface="xx0",
+            ip="10.9.0.7",
+            mac="02:00:00:00:00:aa",
+            aliases=("a", "b", "c.d"),
+        ),
+        NetworkUse(network_id="cd" * 32, name="podman", aliases=("b", "c.d")),
+    )
+    (use,) = spec("--network", "net", "--ip", "10.9.0.9", "--ip6", "FD00:1:0::9").network.endpoints
+    assert (use.ip, use.ip6) == ("10.9.0.9", "fd00:1::9")
+    assert len(spec("--network", "net", "--network", "net").network.endpoints) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--network", "nosuch"), "no network"),
+        (("--network", "net:foo=bar"), "unknown option 'foo'"),
+        (("--network", "net:ip"), "'ip' must be NAME=VALUE"),
+        (("--network", "net:ip=x"), "not an IP address"),
+        (("--network", "net:ip=10.9.1.2"), "not in network net"),
+        (("--network", "net:ip=10.9.0.1"), "that is the gateway of network net"),
+        (("--network", "net:mac=01:00:00:00:00:00"), "an interface cannot have this address"),
+        (("--network", "net:mac=1"), "not a MAC address"),
+        (("--network", "net:alias=a b"), "no host name"),
+        (("--network", "net:interface_name=lo"), "no name for an interface"),
+        (("--network", "net", "--network", "bridge", "--ip", "10.9.0.9"), "more than one network"),
+        (("--ip", "10.9.0.9"), "needs a user-defined network"),
+        (("--network", "none", "--mac-address", "02:00:00:00:00:aa"), "needs a user-defined network"),
+        (("--network", "net", "--ip", "fd00:1::9"), "not an IPv4 address"),
+    ],
+)
+def test_what_a_user_defined_network_cannot_be(words: tuple[str, ...], text: str) -> None:
+    assert text in refusal(*words)
 
 
 def test_names() -> None:
