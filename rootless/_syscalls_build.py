@@ -33,7 +33,7 @@ int pyctl_capset_inheritable_clear(void);
 int pyctl_sethostname(const char *name, int length);
 int pyctl_loopback_up(void);
 unsigned long long pyctl_effective_capabilities(void);
-int pyctl_keyctl_join(const char *name);
+int pyctl_shared_keyring(const char *name);
 """)
 
 ffi.set_source(
@@ -46,6 +46,7 @@ ffi.set_source(
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/if.h>
+#include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -151,7 +152,13 @@ static unsigned long long pyctl_effective_capabilities(void) {
     return (unsigned long long)d[1].effective << 32 | d[0].effective;
 }
 static int pyctl_sethostname(const char *n, int l) { return sethostname(n, (size_t)l); }
-static int pyctl_keyctl_join(const char *n) { return (int)syscall(SYS_keyctl, 1, n); }
+static int pyctl_shared_keyring(const char *n) {
+    long id = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, n);
+    if (id < 0) return -1;
+    /* Whoever has it may look, its owner also find it by name; nobody may change it, or this (linux/keyctl.h). */
+    syscall(SYS_keyctl, KEYCTL_SETPERM, id, 0x0b0b0000UL);
+    return 0;
+}
 static int pyctl_loopback_up(void) {
     struct ifreq request;
     int saved, result, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -17,7 +17,7 @@ from rootless.loop import READ, Loop, Timer
 from rootless.plan import Exited, LaunchPlan, Ready
 from rootless.processes import SIGCHLD, SIGKILL, exit_code, pid_on_host, spawn, wait_for_end_of, wait_or_hang_up
 from rootless.sessions import Sessions
-from rootless.streams import STDERR, STDOUT, Streams, open_console
+from rootless.streams import STDERR, STDOUT, Console, Streams
 from rootless.surroundings import FORWARDER, Surroundings
 from rootless.values import Value, dumps
 
@@ -125,20 +125,12 @@ class Container:
 
     # -- one start of the container -------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, new_keyring: bool = True) -> None:
         """Run the OCI runtime; after it the container's first process is executed, or LaunchError."""
         plan = self.plan
-        bundle = f"{plan.runtime_dir}/bundle"
-        os.makedirs(bundle, 0o700, exist_ok=True)
-        os.makedirs(self.state_dir, 0o700, exist_ok=True)
         exposure = self._exposure()
-        config = exposure.config if exposure else self.surroundings.config
-        if plan.start_env:
-            from rootless.notify import with_variables
-
-            config = with_variables(config, plan.start_env)
-        write_file(f"{bundle}/config.json", dumps(config).encode(), 0o600)
-        console = open_console(plan.runtime_dir, "console.sock") if plan.tty else None
+        bundle = self._write_bundle(exposure)
+        console = Console(plan.runtime_dir, "console.sock") if plan.tty else None
         stdio, ours = ((-1, -1, -1), {}) if plan.tty else self._make_stdio()
         log, pid_file = f"{plan.runtime_dir}/runtime.log", f"{plan.runtime_dir}/pid"
         argv = ociruntime.run_argv(
@@ -148,8 +140,9 @@ class Container:
             bundle=bundle,
             pid_file=pid_file,
             container_id=plan.container_id,
-            console_socket=console[0] if console else "",
+            console_socket=console.path if console else "",
             preserve_fds=plan.preserve_fds,
+            new_keyring=new_keyring,
         )
         self._trace(" ".join(argv))
         preserved = self._fds[3:] if plan.log.driver == "passthrough" else self._fds
@@ -159,7 +152,7 @@ class Container:
         # it is close-on-exec there (runtimes see to that for all that they do not pass on).
         executed, held = os.pipe2(os.O_CLOEXEC)
         held = move_high(held, plan.preserve_fds + 64)
-        keep = [*self.surroundings.namespace_fds, held]
+        keep = [*self.surroundings.namespace_fds, held, *(console.keep if console else ())]
         runtime = self.spawn_runtime(argv, stdio, keep, preserved[: plan.preserve_fds], before)
         os.close(held)
         close_all([fd for fd in stdio if fd > 2 and fd not in self._fds])
@@ -172,6 +165,12 @@ class Container:
         if status:
             for fd in ours:
                 os.close(fd)
+            if console is not None:
+                console.close()
+            if new_keyring and ociruntime.lacks_room_for_a_keyring(log) and self._has_shared_keyring():
+                ops.remove_path(log)
+                self._start(new_keyring=False)
+                return
             error = ociruntime.failure(log, self.surroundings.process["args"][0], plan.runtime)
             if exposure:
                 error.message = exposure.original(error.message)
@@ -180,13 +179,33 @@ class Container:
             self.cgroup.settle()
         self._adopt(ociruntime.read_pid(pid_file))
         if console is not None:
-            master = console[1]()
+            master = console.take()
             self.streams.open({master: STDOUT}, master, True)
         elif ours:
             sources = {fd: kind for fd, kind in ours.items() if kind}
             stdin_fd = next((fd for fd, kind in ours.items() if not kind), -1)
             self.streams.open(sources, stdin_fd, False)
         self._arm_timeout()
+
+    def _write_bundle(self, exposure: Exposure | None) -> str:
+        """The OCI bundle's directory, with config.json in it."""
+        bundle = f"{self.plan.runtime_dir}/bundle"
+        os.makedirs(bundle, 0o700, exist_ok=True)
+        os.makedirs(self.state_dir, 0o700, exist_ok=True)
+        config = exposure.config if exposure else self.surroundings.config
+        if self.plan.start_env:
+            from rootless.notify import with_variables
+
+            config = with_variables(config, self.plan.start_env)
+        write_file(f"{bundle}/config.json", dumps(config).encode(), 0o600)
+        return bundle
+
+    def _has_shared_keyring(self) -> bool:
+        try:
+            libc.share_keyring()
+        except OSError:
+            return False
+        return True
 
     def _exposure(self) -> Exposure | None:
         """With a user namespace of the container's own: how its runtime is to be started."""

@@ -212,6 +212,14 @@ def sethostname(name: str) -> None:
     _check(_lib.pyctl_sethostname(raw, len(raw)), "sethostname")
 
 
+def share_keyring() -> None:
+    """Make one keyring that is empty for good this process's session keyring: its user namespace's, by its name.
+
+    There is room for it where another process has it already (keyrings(7), maxkeys).
+    """
+    _check(_lib.pyctl_shared_keyring(b"_pyctl"), "keyctl")
+
+
 def loopback_up() -> None:
     """Bring `lo` of the current network namespace up."""
     _check(_lib.pyctl_loopback_up(), "lo")

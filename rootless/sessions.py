@@ -35,7 +35,7 @@ from rootless.plan import (
     Wait,
 )
 from rootless.processes import SIGKILL, exit_code, pid_on_host
-from rootless.streams import STDIN, Client, open_console
+from rootless.streams import STDIN, Client, Console
 from rootless.values import Value, decode, dumps, loads
 
 TYPE_CHECKING = False
@@ -288,7 +288,7 @@ class ExecSession:
         self._channel = channel
         self._request = request
         self.name = name
-        self._console: tuple[str, Callable[[], int]] | None = None
+        self._console: Console | None = None
         self._pid = 0
         self._pidfd = -1
         self._capture_fd = -1
@@ -305,7 +305,7 @@ class ExecSession:
         process, owner = self._process()
         write_file(self._path("json"), dumps(process).encode(), 0o600)
         if request.tty:
-            self._console = open_console(plan.runtime_dir, f"{self.name}.sock")
+            self._console = Console(plan.runtime_dir, f"{self.name}.sock")
         argv = ociruntime.exec_argv(
             plan.runtime,
             state_dir=container.state_dir,
@@ -313,7 +313,7 @@ class ExecSession:
             process=self._path("json"),
             pid_file=self._path("pid"),
             container_id=plan.container_id,
-            console_socket=self._console[0] if self._console else "",
+            console_socket=self._console.path if self._console else "",
             preserve_fds=request.preserve_fds,
         )
         count = 0 if request.tty else 3
@@ -322,7 +322,8 @@ class ExecSession:
             for fd in stdio:
                 if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):  # see Container._make_stdio
                     os.fchown(fd, *owner)
-        pid = container.spawn_runtime(argv, stdio, [], fds[count : count + request.preserve_fds])
+        keep = list(self._console.keep) if self._console else []
+        pid = container.spawn_runtime(argv, stdio, keep, fds[count : count + request.preserve_fds])
         close_all([fd for fd in dict.fromkeys(fds) if fd >= 0])
         container.on_exit(pid, self._runtime_ended)
 
@@ -366,7 +367,7 @@ class ExecSession:
             return
         try:
             self._pid = ociruntime.read_pid(self._path("pid"))
-            master = [self._console[1]()] if self._console else []
+            master = [self._console.take()] if self._console else []
         except (OSError, ValueError) as error:
             text = os_error_text(error, "exec") if isinstance(error, OSError) else str(error)
             self._fail(LaunchError("exec", text))
@@ -462,10 +463,7 @@ class ExecSession:
     def _fail(self, error: LaunchError) -> None:
         self._close_capture()
         if self._console is not None:
-            try:
-                os.unlink(self._console[0])
-            except FileNotFoundError:
-                pass
+            self._console.close()
         if self._channel is not None:
             failed = Failed(stage=error.stage, message=error.message, hint=error.hint, exit_code=error.exit_code)
             self._container.sessions.answer(self._channel, failed)

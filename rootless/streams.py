@@ -11,7 +11,7 @@ from __future__ import annotations
 import _struct
 import os
 
-from rootless.fds import Channel
+from rootless.fds import Channel, close_all
 from rootless.loop import GONE, READ, WRITE, Loop, Timer
 from rootless.values import Value
 
@@ -293,28 +293,47 @@ class Streams:
         self._stdin_fd = -1
 
 
-def open_console(runtime_dir: str, name: str) -> tuple[str, Callable[[], int]]:
-    """A listening --console-socket: its path, and a function that takes the terminal's master from it."""
-    import _socket
+_PATH_BYTES = 107  # of a socket (unix(7))
 
-    path = f"{runtime_dir}/{name}"
-    directory = os.open(runtime_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
-    try:
-        # By descriptor: a socket's path may have 107 bytes (unix(7)), and a runtime directory may be deep.
-        listener.bind(f"/proc/self/fd/{directory}/{name}")
-        listener.listen(1)
-    finally:
-        os.close(directory)
 
-    def take() -> int:
+class Console:
+    """A listening --console-socket: `path` is what the runtime is told, `keep` the descriptors that it must inherit."""
+
+    def __init__(self, runtime_dir: str, name: str) -> None:
+        import _socket
+
+        self._file = self.path = f"{runtime_dir}/{name}"
+        self.keep: tuple[int, ...] = ()
+        self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
+        directory = os.open(runtime_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        short = f"/proc/self/fd/{directory}/{name}"
         try:
-            return _receive_terminal(listener)
-        finally:
-            listener.close()
-            os.unlink(path)
+            self._listener.bind(short)
+            self._listener.listen(1)
+        except BaseException:
+            os.close(directory)
+            raise
+        if len(os.fsencode(self.path)) > _PATH_BYTES:  # runtimes other than crun take it as it is
+            self.path, self.keep = short, (directory,)
+        else:
+            os.close(directory)
 
-    return path, take
+    def take(self) -> int:
+        """The terminal's master, which the runtime has sent; closes this."""
+        try:
+            return _receive_terminal(self._listener)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Without a terminal."""
+        self._listener.close()
+        close_all(self.keep)
+        self.keep = ()
+        try:
+            os.unlink(self._file)
+        except FileNotFoundError:
+            return  # closed already
 
 
 def _receive_terminal(listener: _socket.socket) -> int:

@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
         outer_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         userns.enter(argv[1])
         libc.clear_inheritable_capabilities()
+        _keep_the_shared_keyring()
         own_pid_namespace = argv[2] == "1" and _enter_pid_namespace()
         libc.prctl(libc.PR_SET_PDEATHSIG, 0)
         plan, fds = channel.receive()
@@ -61,6 +62,17 @@ def _report(channel: Channel, error: Error) -> None:
         )
     except OSError:
         return
+
+
+def _keep_the_shared_keyring() -> None:
+    """Runtimes give a container a keyring of its own, until the user may have no more (keyrings(7), maxkeys: 200).
+
+    Then containers get this one.  Not the login's, which may hold tickets.
+    """
+    try:
+        libc.share_keyring()
+    except OSError:
+        return  # no keyrings in this kernel, or no room for this one either
 
 
 def _enter_pid_namespace() -> bool:

@@ -26,7 +26,7 @@ _WANTED_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 _BOUNDS = (
     ("fs/inotify/max_user_instances", 512, "programs that watch files fail with EMFILE"),
     ("fs/inotify/max_user_watches", 65536, "programs that watch files fail with ENOSPC"),
-    ("kernel/keys/maxkeys", 1000, "each container has a keyring: starting one fails with EDQUOT"),
+    ("kernel/keys/maxkeys", 1000, "further ones share one empty keyring"),
     ("user/max_user_namespaces", 1000, "starting a container fails with ENOSPC"),
 )
 
