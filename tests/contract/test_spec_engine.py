@@ -95,7 +95,7 @@ def test_an_unknown_user_gets_a_name(engine: Engine) -> None:
     assert engine("run", "--rm", "-u", "4321", "busybox", "id", "-un").line == "4321"
     assert engine("run", "--rm", "-u", "4321", "-w", "/tmp", "busybox", "sh", "-c", "echo $HOME").line == "/tmp"
     assert engine("run", "--rm", "-u", "1000", "busybox", "id", "-un").line == "web"
-    assert engine("run", "--rm", "--read-only", "-u", "4321:4322", "busybox", "id", "-gn").line == "4321"
+    assert engine("run", "--rm", "--read-only", "-u", "4321:4322", "busybox", "id", "-gn").line == "4322"
 
 
 def test_hosts_of_the_image(engine: Engine) -> None:

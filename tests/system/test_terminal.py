@@ -47,7 +47,8 @@ def test_size_and_resize(engine: Engine) -> None:
 
 def test_control_c_interrupts_inside(engine: Engine) -> None:
     terminal = engine.terminal("run", "--rm", "-it", "busybox", "sh")
-    terminal.send(b"echo re''ady; sleep 1000\n")
+    # A process of its own, so that the signal cannot meet the shell between two commands.
+    terminal.send(b"sh -c \"echo re''ady; exec sleep 1000\"\n")
     terminal.expect(b"ready")
     terminal.send(b"\x03")
     terminal.expect(b"# ")
