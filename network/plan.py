@@ -179,20 +179,23 @@ def port_forwards(
     bind_address: of ports that name none; ipv6: the host has it; handler: as in NetworkPlan.
     """
     forwards: list[PortForward] = []
+    held: dict[tuple[str, int], list[PortForward]] = {}
     for port in ports:
         _check_port(port, port.host_ip or bind_address, handler)
         for address in listen_on(port.host_ip, bind_address, ipv6 and handler == "forwarder"):
             forward = PortForward(
                 host_ip=address, host_port=port.host_port, container_port=port.container_port, protocol=port.protocol
             )
-            if forward in forwards:
+            others = held.setdefault((port.protocol, port.host_port), [])
+            if forward in others:
                 continue
-            clash = next((f for f in forwards if _overlap(f, forward)), None)
+            clash = next((f for f in others if _overlap(f, forward)), None)
             if clash is not None:
                 raise UsageError(
                     f"--publish {describe_port(port)}: "
                     f"host port {port.host_port} is published already, to {clash.container_port}"
                 )
+            others.append(forward)
             forwards.append(forward)
     return tuple(forwards)
 
@@ -215,8 +218,7 @@ def _check_port(port: PortLike, address: str, handler: str) -> None:
 
 
 def _overlap(one: PortForward, other: PortForward) -> bool:
-    if (one.host_port, one.protocol) != (other.host_port, other.protocol):
-        return False
+    """Of the same port and protocol: do their addresses meet?"""
     if (":" in one.host_ip) != (":" in other.host_ip):
         return False
     return one.host_ip == other.host_ip or not {"0.0.0.0", "::"}.isdisjoint((one.host_ip, other.host_ip))

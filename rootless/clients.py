@@ -36,6 +36,7 @@ _LENGTH = {_AF_INET: 32, _AF_INET6: 128}
 
 # linux/in.h, in6.h, asm-generic/socket.h: `_socket` has no names for them.
 _IP_TRANSPARENT, _IPV6_TRANSPARENT, _SO_MARK = 19, 75, 36
+_UNSUPPORTED = (95, 97)  # EOPNOTSUPP, EAFNOSUPPORT
 _SYSCTLS = ("ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect")
 
 
@@ -60,11 +61,13 @@ def prepare(udp_ports: tuple[int, ...]) -> None:
                 write_file(f"/proc/sys/net/{name}", b"1")
         routes = RouteSocket()
         try:
-            for family in (_AF_INET, _AF_INET6) if has_ipv6 else (_AF_INET,):
-                routes.add_local_route(family, _ANY[family], 0, _TCP_TABLE)
-                routes.add_mark_rule(family, MARK, _TCP_TABLE, _TCP_PRIORITY)
-                for port in dict.fromkeys(udp_ports):
-                    routes.add_source_port_rule(family, _socket.IPPROTO_UDP, port, _UDP_TABLE, _UDP_PRIORITY)
+            _prepare_family(routes, _AF_INET, udp_ports)
+            if has_ipv6:
+                try:
+                    _prepare_family(routes, _AF_INET6, udp_ports)
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED:
+                        raise  # else without IPv6's policy routing such clients are handed on by IPv4, as the host
         finally:
             routes.close()
     except OSError as error:
@@ -74,6 +77,14 @@ def prepare(udp_ports: tuple[int, ...]) -> None:
             hint="use --network slirp4netns:port_handler=slirp4netns",
             errno=error.errno or 0,
         ) from error
+
+
+def _prepare_family(routes: RouteSocket, family: int, udp_ports: tuple[int, ...]) -> None:
+    # The rule first: without policy routing the kernel would put the route into the one table that it has.
+    routes.add_mark_rule(family, MARK, _TCP_TABLE, _TCP_PRIORITY)
+    routes.add_local_route(family, _ANY[family], 0, _TCP_TABLE)
+    for port in dict.fromkeys(udp_ports):
+        routes.add_source_port_rule(family, _socket.IPPROTO_UDP, port, _UDP_TABLE, _UDP_PRIORITY)
 
 
 class Clients:
@@ -86,6 +97,7 @@ class Clients:
         self._own: set[str] = set()
         self._targets: dict[int, str] = {}
         self._routes = RouteSocket()
+        self._families = [f for f in (_AF_INET, _AF_INET6) if self._routes.has_rule(f, _TCP_TABLE)]
         self._changes = subscribe()
         self._served: dict[tuple[int, str], int] = {}  # UDP: client → flows
         self._refresh()
@@ -110,7 +122,7 @@ class Clients:
         self._own = {address.text for address in found}
         self._targets = {}
         for address in found:
-            if address.is_global:
+            if address.is_global and address.family in self._families:
                 self._targets.setdefault(address.family, address.text)
         self._host = {}
 

@@ -92,7 +92,7 @@ def serve(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "")
     from rootless.loop import READ, Loop
 
     loop = Loop()
-    max_fds = _raise_descriptor_limit()
+    max_fds = raise_descriptor_limit()
     clients = Clients(host_ipv4, host_ipv6)
     traffic = Traffic(loop, clients, max_fds)
     udp_ports = []
@@ -111,7 +111,8 @@ def serve(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "")
     loop.run()
 
 
-def _raise_descriptor_limit() -> int:
+def raise_descriptor_limit() -> int:
+    """To what is allowed; returns it."""
     import resource  # C
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rootless.slirp_api import Publisher
 
 _RETRY_NS = 200_000_000
+_FEW_PORTS = 200  # sockets that fit into the usual 1024 descriptors beside all else
 
 
 class Publishing:
@@ -37,6 +38,9 @@ class Publishing:
 
             self._publisher = Publisher(plan.ports, "--disable-host-loopback" not in plan.helper_args)
             return
+        if len(plan.ports) > _FEW_PORTS:
+            # What the runtime starts has limits of its own, from config.json.
+            forwarder.raise_descriptor_limit()
         try:
             for port in plan.ports:
                 self._services.append(forwarder.Service(open_port(port), port.container_port, port.protocol))

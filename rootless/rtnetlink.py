@@ -13,15 +13,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MAIN_TABLE = 254
 LOOPBACK_INDEX = 1  # of `lo`, in every network namespace
 
 # linux/netlink.h
 _REQUEST, _ACK, _DUMP, _CREATE, _EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 _ERROR, _DONE = 2, 3
 # linux/rtnetlink.h
-_NEWROUTE, _DELROUTE, _GETADDR, _GETROUTE, _NEWRULE = 24, 25, 22, 26, 32
+_NEWROUTE, _DELROUTE, _GETADDR, _GETROUTE, _NEWRULE, _GETRULE = 24, 25, 22, 26, 32, 34
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
-_RTN_LOCAL, _SCOPE_HOST, _PROTO_STATIC, _TABLE_MAIN = 2, 254, 4, 254
+_RTN_LOCAL, _SCOPE_HOST, _PROTO_STATIC = 2, 254, 4
 # linux/fib_rules.h
 _TO_TABLE = 1
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_IP_PROTO, _FRA_SPORT_RANGE = 6, 10, 15, 22, 23
@@ -93,12 +94,23 @@ class RouteSocket:
         """The gateways of the default routes in the main table."""
         found = []
         for body in self._dump(_GETROUTE, bytes((family,)) + bytes(11)):
-            if body[0] != family or body[1] != 0 or body[4] != _TABLE_MAIN:
+            if body[0] != family or body[1] != 0 or body[4] != MAIN_TABLE:
                 continue
             raw = _attributes(body, 12).get(_RTA_GATEWAY)
             if raw is not None:
                 found.append(_socket.inet_ntop(family, raw))
         return found
+
+    def has_rule(self, family: int, table: int) -> bool:
+        """Is there a rule that leads to `table`?"""
+        try:
+            bodies = self._dump(_GETRULE, bytes((family,)) + bytes(11))
+        except OSError:
+            return False  # no policy routing for this family in this kernel
+        return any(
+            body[0] == family and _struct.unpack("=I", _attributes(body, 12).get(_FRA_TABLE, bytes(4)))[0] == table
+            for body in bodies
+        )
 
     def _add_rule(self, family: int, table: int, priority: int, match: bytes) -> None:
         body = _struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, _TO_TABLE, 0)

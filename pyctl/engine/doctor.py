@@ -171,7 +171,25 @@ def _network(engine: Engine) -> list[Check]:
     except OSError as error:
         fix = "an administrator can run: modprobe tun && chmod 666 /dev/net/tun"
         return _check(PROBLEM, f"/dev/net/tun: {error.strerror}", fix)
-    return _check(OK, path)
+    return _check(OK, path) + _policy_routing()
+
+
+def _policy_routing() -> list[Check]:
+    """What the port forwarder needs of the kernel."""
+    import _socket
+
+    from rootless.rtnetlink import MAIN_TABLE, RouteSocket
+
+    routes = RouteSocket()
+    try:
+        if not routes.has_rule(_socket.AF_INET, MAIN_TABLE):
+            fix = "publish ports with --network slirp4netns:port_handler=slirp4netns"
+            return _check(WARNING, "this kernel has no policy routing: ports cannot be forwarded", fix)
+        if os.path.isdir("/proc/sys/net/ipv6") and not routes.has_rule(_socket.AF_INET6, MAIN_TABLE):
+            return _check(WARNING, "this kernel has no policy routing for IPv6: such clients appear as the host")
+    finally:
+        routes.close()
+    return []
 
 
 def _runtime(engine: Engine) -> list[Check]:

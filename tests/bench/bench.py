@@ -5,6 +5,7 @@
     make bench PODMAN=podman PODMAN_WRAPPER=/path/to/wrapper
                                             … beside one that the wrapper reaches (as root, in another root)
     make bench ARGS="--rounds 40 --only exec,ps"
+    make bench ARGS=--ports                 published ports: throughput, connections (ports.py)
 
 The two take turns, command by command, so that whatever else the machine does meets both.  Each is timed by a
 process that stands where the command runs (worker.py), so a wrapper's own cost is not in the figures.  Podman's
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="names (or starts of names) to measure, separated by commas")
     parser.add_argument("--port", type=int, default=18080)
+    parser.add_argument("--ports", action="store_true", help="measure published ports, not commands")
     options = parser.parse_args()
 
     engine = Engine()
@@ -130,6 +132,11 @@ def main() -> None:
         if podman := shlex.split(os.environ.get("PODMAN", "")):
             image = os.environ.get("PODMAN_IMAGE", "localhost/busybox:local")
             sides.append(Side(podman, image, options.port + 1, podman_worker()))
+        if options.ports:
+            from tests.bench.ports import measure_ports
+
+            measure_ports(sides, options.rounds, options.port)
+            return
         for side in sides:
             side.call(["run", "-d", "--name", "bench-target", "--network=none", side.image, "sleep", "100000"])
         try:

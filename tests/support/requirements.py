@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from rootless.rtnetlink import MAIN_TABLE, RouteSocket
+
 STRICT = os.environ.get("CI", "") not in ("", "false", "0") or os.environ.get("PYCTL_TEST_STRICT", "") == "1"
 
 
@@ -15,6 +17,15 @@ def missing(what: str) -> None:
     if STRICT:
         pytest.fail(f"required here: {what} (contrib/setup/install-deps test)", pytrace=False)
     pytest.skip(what)
+
+
+def policy_routing(family: int) -> bool:
+    """Has the kernel routing by rules for this IP version?  Without IPv6's, such clients' addresses are not kept."""
+    routes = RouteSocket()
+    try:
+        return routes.has_rule(family, MAIN_TABLE)
+    finally:
+        routes.close()
 
 
 def program(name: str) -> str:
