@@ -141,6 +141,8 @@ class MountFuseOverlay(Operation):
             options += [f"upperdir={_escape(plan.upper)}", f"workdir={_escape(plan.work)}"]
         if plan.uid_mapping:
             options += [f"uidmapping={plan.uid_mapping}", f"gidmapping={plan.gid_mapping}"]
+        if plan.squash:
+            options.append("squash_to_root")
         if plan.volatile and plan.upper:
             options.append("volatile")
         return ",".join(options)

@@ -32,6 +32,7 @@ class RootfsPlan(Value):
     helper: str = ""  # path of the fuse-overlayfs program
     volatile: bool = True  # no sync of the upper layer: a crash may cost a container's unsaved files
     propagation: str = ""
+    squash: bool = False  # fuse-overlayfs: every file is root's, because its owner is not among the mapped ids
 
 
 class CopyUp(Value):

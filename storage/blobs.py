@@ -34,6 +34,10 @@ class NoRoomError(Error):
     """The file system of the store is full, or the user's quota is used up."""
 
 
+# The roots of stores that are only read: a blob that is not here is read from there.
+additional_roots: tuple[str, ...] = ()
+
+
 class BlobStore:
     """The blobs below one storage root.  Digests are checked wherever they enter; errors are `Error`s."""
 
@@ -46,17 +50,25 @@ class BlobStore:
         """Whether the complete blob is here."""
         return os.path.exists(self.paths.blob(digest))
 
+    def _readable(self, digest: str) -> str:
+        """Where a blob is read: here, or in another store."""
+        path = self.paths.blob(digest)
+        if additional_roots and not os.path.exists(path):
+            others = [StorePaths(root).blob(digest) for root in additional_roots]
+            return next((other for other in others if os.path.exists(other)), path)
+        return path
+
     def size(self, digest: str) -> int:
         """Bytes of a complete blob.  Raises NotFound."""
         try:
-            return os.stat(self.paths.blob(digest)).st_size
+            return os.stat(self._readable(digest)).st_size
         except OSError as error:
             raise NotFound(os_error_text(error, f"blob {digest}")) from error
 
     def open(self, digest: str) -> int:
         """A descriptor for reading a complete blob, the caller's to close.  Raises NotFound."""
         try:
-            return os.open(self.paths.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self._readable(digest), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise NotFound(os_error_text(error, f"blob {digest}")) from error
 

@@ -10,7 +10,7 @@ import time
 from rootless.errors import Error
 from rootless.values import Value, dumps, loads
 from storage.archive_layers import Importer, make_manifest
-from storage.images import ImageStore
+from storage.images import ImageStore, ReadOnlyImageError
 from storage.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from storage.manifest_convert import compression_of
 from storage.platforms import host_platform
@@ -70,6 +70,9 @@ def commit(
     still_there: called when all was read; raises where the source was removed meanwhile, so that the layer may lack
     files.  Raises Error.
     """
+    row = db.one("SELECT store FROM images WHERE id = ?", (wanted.base_id,))
+    if row is not None and row[0] and not wanted.squash:
+        raise ReadOnlyImageError(wanted.base_name, row[0])
     with Importer(db, single_id, limits) as importer:
         below = () if wanted.squash else importer.layers.of_image(wanted.base_id)
         base = _base_manifest(importer, wanted)

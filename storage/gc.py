@@ -75,9 +75,14 @@ def collect(db: Database, partial_age_s: float = KEEP_PARTIAL_S) -> Collected:
 
 
 def _forget_layers(db: Database) -> list[str]:
+    # What was noted of other stores' images, and no container uses any more.
+    db.execute(
+        "DELETE FROM images WHERE store <> '' AND id NOT IN"
+        " (SELECT image_id FROM containers WHERE image_id IS NOT NULL)"
+    )
     rows = db.query("SELECT key FROM layers WHERE key NOT IN (SELECT layer_key FROM image_layers)")
     db.execute_many("DELETE FROM layers WHERE key = ?", rows)
-    return [key for (key,) in rows]
+    return [key for (key,) in rows if not key.startswith("/")]
 
 
 def _move_away(db: Database) -> list[str]:

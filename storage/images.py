@@ -64,6 +64,14 @@ class ImageRow(Value):
     squashed: bool = False  # owners could not be kept: unpacked with a single mapped id
     containers: int = 0  # how many use it
     is_list: bool = False  # a manifest list, see `storage.lists`
+    read_only: bool = False  # in an additional store
+
+
+class ReadOnlyImageError(Error):
+    """The image lies in a store that is only read."""
+
+    def __init__(self, text: str, root: str) -> None:
+        super().__init__(f"image {text} lies in the read-only store {root}", hint="pyctl pull brings it into your own")
 
 
 class HistoryRow(Value):
@@ -109,7 +117,21 @@ def _without_configuration(text: str) -> Sequence[reference.Reference]:
 short_names: ShortNames = _without_configuration
 
 
+# The roots of stores that are only read, in the order to look.  The engine puts in what is configured.
+additional_roots: tuple[str, ...] = ()
+
+
 def find(db: Database, text: str, names: ShortNames | None = None) -> tuple[str, str] | None:
+    """As `find_own`; an image that only an additional store has is noted here (`storage.additional`) and returned."""
+    found = find_own(db, text, names)
+    if found is None and additional_roots:
+        from storage.additional import adopt  # few stores have others beside them
+
+        return adopt(db, additional_roots, lambda other: find_own(other, text, names))
+    return found
+
+
+def find_own(db: Database, text: str, names: ShortNames | None = None) -> tuple[str, str] | None:
     """(image id, the stored name that `text` meant or "") of a local image; None where there is none.
 
     text: a name, `NAME@DIGEST`, an id or an unambiguous beginning of one (with or without "sha256:").
@@ -300,6 +322,10 @@ class ImageStore:
             digests.add(index)
         db = self.db
         with db.transaction():
+            if db.one("SELECT 1 FROM images WHERE id = ? AND store <> ''", (image_id,)):
+                # Until now it was another store's: from its next start on, a container has the layers of this one.
+                db.execute("DELETE FROM image_layers WHERE image_id = ?", (image_id,))
+                db.execute("UPDATE images SET store = '' WHERE id = ?", (image_id,))
             sizes = db.query(f"SELECT key, size FROM layers WHERE key IN ({_marks(layer_keys)})", layer_keys)
             size_of = dict(sizes)
             missing = [key for key in layer_keys if key not in size_of]
@@ -340,12 +366,19 @@ class ImageStore:
         full = [local_name(name) for name in names]
         with self.db.transaction():
             image_id, _ = resolve(self.db, text)
+            self._require_own(text, image_id)
             self._name(image_id, full, time.time_ns())
+
+    def _require_own(self, text: str, image_id: str) -> None:
+        row = self.db.one("SELECT store FROM images WHERE id = ? AND store <> ''", (image_id,))
+        if row is not None:
+            raise ReadOnlyImageError(text, row[0])
 
     def untag(self, text: str, names: Sequence[str] = ()) -> None:
         """Take names away, all where none is given; the image stays."""
         with self.db.transaction():
             image_id, _ = resolve(self.db, text)
+            self._require_own(text, image_id)
             if not names:
                 self.db.execute("DELETE FROM image_names WHERE image_id = ?", (image_id,))
             for name in names:
@@ -379,6 +412,7 @@ class ImageStore:
         if found is None:
             raise NotFound(f"{text}: image not known", exit_code=EXIT_NO_SUCH_IMAGE)
         image_id, name = found
+        self._require_own(text, image_id)
         rows = self.db.query("SELECT name FROM image_names WHERE image_id = ? ORDER BY added_ns, name", (image_id,))
         names = tuple(n for (n,) in rows)
         if "@" in text and "@" not in name:
@@ -400,8 +434,8 @@ class ImageStore:
     def list(self, image_id: str = "") -> tuple[ImageRow, ...]:
         """All images, newest first, or the one with this full id."""
         db = self.db
-        where, args = ("WHERE id = ?", (image_id,)) if image_id else ("", ())
-        by_image = where.replace("id", "image_id")
+        where, args = ("WHERE id = ?", (image_id,)) if image_id else ("WHERE store = ''", ())
+        by_image = "WHERE image_id = ?" if image_id else ""
         names: dict[str, list[str]] = {}
         for owner, name in db.query(f"SELECT image_id, name FROM image_names {by_image} ORDER BY added_ns, name", args):
             names.setdefault(owner, []).append(name)
@@ -412,15 +446,15 @@ class ImageStore:
             db.query(f"SELECT image_id, count(*) FROM containers {by_image} GROUP BY image_id", args)
         )  # an image is never used without being counted: the reference is checked by the database
         rows = db.query(
-            "SELECT id, manifest_digest, manifest_type, created_ns, added_ns, size, architecture, os, variant, squashed"
-            f" FROM images {where} ORDER BY created_ns DESC, id",
+            "SELECT id, manifest_digest, manifest_type, created_ns, added_ns, size, architecture, os, variant,"
+            f" squashed, store FROM images {where} ORDER BY created_ns DESC, id",
             args,
         )
         return tuple(
             ImageRow(
                 id=r[0], manifest_digest=r[1], manifest_type=r[2], names=tuple(names.get(r[0], ())),
                 digests=tuple(digests.get(r[0], ())), created_ns=r[3], added_ns=r[4], size=r[5], architecture=r[6],
-                os=r[7], variant=r[8], squashed=bool(r[9]), containers=containers.get(r[0], 0),
+                os=r[7], variant=r[8], squashed=bool(r[9]), containers=containers.get(r[0], 0), read_only=bool(r[10]),
             )
             for r in rows
         )  # fmt: skip
@@ -428,9 +462,14 @@ class ImageStore:
     def config_text(self, image_id: str) -> str:
         """The configuration's JSON, byte for byte as its digest was taken.  Raises NotFound."""
         row = self.db.one("SELECT config FROM images WHERE id = ?", (image_id,))
-        if row is None:
+        text = str(row[0]) if row is not None else ""
+        if row is None and additional_roots:
+            from storage.additional import config_text
+
+            text = config_text(image_id)
+        if not text:
             raise NotFound(f"{image_id}: image not known")
-        return str(row[0])
+        return text
 
     def config(self, image_id: str) -> ImageConfig:
         """The configuration, read.  Raises NotFound."""

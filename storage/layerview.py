@@ -58,10 +58,14 @@ class Listing:
 
 
 class LayerView:
-    """Layers' directories, topmost first, as one tree; a context manager.  Raises Error where one is not there."""
+    """Layers' directories, topmost first, as one tree; a context manager.  Raises Error where one is not there.
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    squashed: every file counts as root's.
+    """
+
+    def __init__(self, directories: Sequence[str], squashed: bool = False) -> None:
         self.directories = tuple(directories)
+        self._squashed = squashed
         self._fds: list[int] = []
 
     def __enter__(self) -> LayerView:
@@ -125,7 +129,7 @@ class LayerView:
                 elif is_whiteout(held):
                     found.hidden.add(name)
                 else:
-                    found.entries[name] = held
+                    found.entries[name] = _as_roots(held) if self._squashed else held
         except OSError as error:
             raise Error(os_error_text(error, f"{self.directories[layer]}/{os.fsdecode(path)}")) from error
         finally:
@@ -166,6 +170,12 @@ class LayerView:
             yield node
             if node.is_directory:
                 pending.append(iter(self.children(node).values()))
+
+
+def _as_roots(held: os.stat_result) -> os.stat_result:
+    """The same file with root as its owner: fuse-overlayfs(1), squash_to_root."""
+    times = {"st_mtime_ns": held.st_mtime_ns, "st_rdev": held.st_rdev}
+    return os.stat_result((*held[:4], 0, 0, *held[6:]), times)
 
 
 def _has_opaque_mark(fd: int) -> bool:

@@ -67,8 +67,8 @@ class StorePaths:
         return f"{self.partial}/{algorithm}-{digits}"
 
     def layer(self, directory: str) -> str:
-        """An unpacked layer's directory, by the name that its row gives."""
-        return f"{self.layers}/{directory}"
+        """An unpacked layer's directory, by the name in its row: an absolute path where it is another store's."""
+        return directory if directory.startswith("/") else f"{self.layers}/{directory}"
 
     def container(self, container_id: str) -> str:
         """A container's own directory."""

@@ -113,4 +113,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             || '"name":"podman","interface":"podman0","dns_enabled":false,"subnets":'
             || '[{"@":"Subnet","subnet":"10.88.0.0/16","gateway":"10.88.0.1"}]}')""",
     ),
+    (
+        # store: the additional store that an image lies in, "" for one of this store.  Such an image has no names here,
+        # is forgotten with its last container, and its layers' directories are absolute paths (`storage.additional`).
+        "ALTER TABLE images ADD COLUMN store TEXT NOT NULL DEFAULT ''",
+    ),
 )

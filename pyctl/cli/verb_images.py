@@ -7,6 +7,7 @@ import time
 
 from pyctl.cli import output
 from pyctl.engine.engine import Engine
+from storage import images as images_module
 from storage.images import ImageStore
 from storage.rfc3339 import format_ns, parse_ns
 
@@ -96,7 +97,7 @@ class View:
         return not self.row.names
 
     def ReadOnly(self) -> bool:  # noqa: N802
-        return False
+        return self.row.read_only
 
     def ParentId(self) -> str:  # noqa: N802
         return ""
@@ -135,6 +136,7 @@ class View:
             "Os": self.row.os,
             "Created": self.row.created_ns // 10**9,
             "CreatedAt": format_ns(self.row.created_ns),
+            **({"ReadOnly": True} if self.row.read_only else {}),
         }
 
 
@@ -159,6 +161,10 @@ def images(parsed: Parsed) -> int:
         from storage.lists import ListStore
 
         rows = (*rows, *ListStore(engine.db).image_rows())
+    if images_module.additional_roots:
+        from storage.additional import image_rows
+
+        rows = (*rows, *image_rows(engine.db, {row.id for row in rows}))
     words = (*options.filter, *(f"reference={name}" for name in parsed.args))
     if words:
         from pyctl.engine.image_filters import image_filter
@@ -205,7 +211,8 @@ def _print(parsed: Parsed, views: Sequence[View]) -> None:
         sys.stdout.write("".join(f"{word}\n" for word in dict.fromkeys(view.ID() for view in views)))
     else:
         headings = ["REPOSITORY", "TAG", *["DIGEST"] * options.digests, "IMAGE ID", "CREATED", "SIZE"]
-        headings += ["HISTORY"] * options.history
+        marked = any(view.row.read_only for view in views)
+        headings += [*["HISTORY"] * options.history, *["R/O"] * marked]
         lines = [
             [
                 view.repository,
@@ -215,6 +222,7 @@ def _print(parsed: Parsed, views: Sequence[View]) -> None:
                 view.Created(),
                 view.Size(),
                 *[view.History()] * options.history,
+                *[str(view.row.read_only).lower()] * marked,
             ]
             for view in views
         ]

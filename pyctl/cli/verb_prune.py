@@ -117,7 +117,8 @@ def _remove_images(engine: Engine, words: tuple[str, ...], named_too: bool) -> t
 
 
 def _layer_bytes(engine: Engine) -> int:
-    row = engine.db.one("SELECT coalesce(sum(size), 0) FROM layers")
+    # Without those of additional stores, whose keys begin with their path.
+    row = engine.db.one("SELECT coalesce(sum(size), 0) FROM layers WHERE key NOT LIKE '/%'")
     return int(row[0]) if row else 0
 
 

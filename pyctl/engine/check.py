@@ -57,7 +57,10 @@ def _database(db: Database, quick: bool) -> list[str]:
 
 
 def _layers(db: Database, images: list[tuple[str, str]]) -> None:
-    rows = db.query("SELECT i.image_id, l.key, l.directory FROM image_layers i JOIN layers l ON l.key = i.layer_key")
+    rows = db.query(
+        "SELECT i.image_id, l.key, l.directory FROM image_layers i JOIN layers l ON l.key = i.layer_key"
+        " JOIN images m ON m.id = i.image_id WHERE m.store = ''"
+    )
     for image_id, key, directory in rows:
         if not os.path.isdir(db.paths.layer(directory)):
             images.append((image_id, f"layer {key} is missing"))

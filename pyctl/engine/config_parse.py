@@ -317,9 +317,21 @@ def _from_storage(tree: dict[str, Any], place: _Place, own: bool) -> dict[str, A
         if not root.startswith("/"):
             raise Error(f"{place.path}: storage.{key}: expected an absolute path, not {root!r}")
         found["root"] = f"{os.path.dirname(root) if os.path.basename(root) == 'storage' else root}/pyctl"
+    stores = _image_stores(storage, place)
+    if stores:
+        found["additional_stores"] = stores
     if own and texts["driver"] == "overlay":
         found["storage_driver"] = "fuse-overlayfs" if _has_mount_program(storage) else "overlay"
     return found
+
+
+def _image_stores(storage: dict[str, Any], place: _Place) -> tuple[str, ...]:
+    """additionalimagestores: those of Podman's form are told apart where they are opened."""
+    options = storage.get("options", {})
+    listed = options.get("additionalimagestores", []) if isinstance(options, dict) else []
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise Error(f"{place.path}: storage.options.additionalimagestores: expected a list of texts in quotes")
+    return tuple(expand(item, place.env, place.uid).rstrip("/") for item in listed if item)
 
 
 def _usual_roots(env: Mapping[str, str]) -> tuple[str, ...]:

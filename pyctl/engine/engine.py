@@ -89,8 +89,22 @@ class Engine:
             from storage import images
 
             images.short_names = self._short_names
+            if self.config.additional_stores:
+                self._add_stores()
             self._heal_network()
         return self._db
+
+    def _add_stores(self) -> None:
+        from storage import additional, blobs, images
+
+        roots = []
+        for root in self.config.additional_stores:
+            reason = "" if root == self.paths.root else additional.obstacle(root)
+            if reason:
+                self.warn(f"additional store {root} is left out: {reason}")
+            elif root != self.paths.root and not additional.is_podmans(root):
+                roots.append(root)
+        images.additional_roots = blobs.additional_roots = tuple(roots)
 
     @property
     def runtime_root(self) -> str:

@@ -70,7 +70,8 @@ def image_view(engine: Engine, record: ContainerRecord) -> LayerView:
     spec = record.specification
     if spec.rootfs and not spec.rootfs_overlay:
         raise Error(f"container {record.name} was made with --rootfs: it has no image to compare with")
-    return LayerView(planner.root_layers(engine, spec)[0])
+    lower = planner.root_layers(engine, spec)[0]
+    return LayerView(lower, planner.is_squashed(engine, spec, lower))
 
 
 def container_view(engine: Engine, record: ContainerRecord) -> LayerView:
@@ -80,7 +81,8 @@ def container_view(engine: Engine, record: ContainerRecord) -> LayerView:
         return LayerView((spec.rootfs,))
     lower = planner.root_layers(engine, spec)[0]
     upper = f"{engine.paths.container(record.id)}/upper"
-    return LayerView((upper, *lower) if os.path.isdir(upper) else lower)
+    squashed = planner.is_squashed(engine, spec, lower)
+    return LayerView((upper, *lower) if os.path.isdir(upper) else lower, squashed)
 
 
 @contextmanager

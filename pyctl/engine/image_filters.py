@@ -162,7 +162,7 @@ _TRUTHS: dict[str, Matcher] = {
     "dangling": lambda row: not row.names,
     "intermediate": lambda _row: False,  # an image without a name is dangling: builds keep no steps as images
     "manifest": lambda row: row.is_list,
-    "readonly": lambda _row: False,
+    "readonly": lambda row: row.read_only,
 }
 _MAKERS: dict[str, Callable[[Database, list[str]], Matcher]] = {
     "after": lambda db, values: _created(db, values, after=True),

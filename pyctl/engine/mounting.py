@@ -14,6 +14,7 @@ from rootless import libc, ops, userns
 from rootless.errors import Error, LaunchError, os_error_text
 from rootless.fds import read_file
 from rootless.plan import RootfsPlan
+from storage.additional import require_readable
 from storage.images import layer_directories
 
 TYPE_CHECKING = False
@@ -59,7 +60,8 @@ def mount(engine: Engine, image_id: str) -> str:
     for directory in (target, empty):
         os.makedirs(directory, 0o755, exist_ok=True)
     lower = layer_directories(engine.db, image_id)[0]
-    plan = RootfsPlan(driver=engine.storage_driver, merged=target, lower=(*lower, empty))
+    squash = require_readable(image_id[:12], lower, engine.storage_driver, engine.cache_dir)
+    plan = RootfsPlan(driver=engine.storage_driver, merged=target, lower=(*lower, empty), squash=squash)
     try:
         if plan.driver == "overlay":
             ops.MountOverlay(plan=plan).execute()

@@ -132,6 +132,7 @@ def _rootfs(
     lower, root_like = root_layers(engine, spec)
     driver = engine.storage_driver
     helper = ""
+    squash = is_squashed(engine, spec, lower)
     if driver == "fuse-overlayfs":
         helper = programs.need("fuse-overlayfs", "install the package fuse-overlayfs, or --storage-driver=overlay")
     elif is_nested(spec.userns) and engine.uid_count > 1:
@@ -150,7 +151,18 @@ def _rootfs(
         uid_mapping=_mapping(uid_map) if engine.uid_count > 1 else "",
         gid_mapping=_mapping(gid_map) if engine.gid_count > 1 else "",
         helper=helper,
+        squash=squash,
     )
+
+
+def is_squashed(engine: Engine, spec: ContainerSpec, lower: tuple[str, ...]) -> bool:
+    """Whether layers lie in a store of another user, who must have made them readable.  Raises Error."""
+    own = engine.paths.layers + "/"
+    if spec.rootfs or all(directory.startswith(own) for directory in lower):
+        return False
+    from storage.additional import require_readable  # few images lie elsewhere
+
+    return require_readable(spec.image, lower, engine.storage_driver, engine.cache_dir)
 
 
 def _mapping(rows: tuple[IdRange, ...]) -> str:
