@@ -12,6 +12,7 @@ from rootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Reader(Protocol):
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _INPUT_BYTES = 64 << 10
 # What zstd(1) itself accepts without --long: a frame may ask for a window of up to this many bytes of memory.
 _ZSTD_MAX_WINDOW = 1 << 27
+
+_BOMB_BYTES, _BOMB_RATIO = 64 << 20, 300
 
 _ZSTD_SKIPPABLE = tuple(bytes((low, 0x2A, 0x4D, 0x18)) for low in range(0x50, 0x60))
 
@@ -70,6 +73,28 @@ def open_decompressed(source: Reader, what: str) -> Reader:
     if kind == "zstd":
         return _ZstdReader(whole, what)
     return _MemberReader(whole, kind, what) if kind else whole
+
+
+class Bounded:
+    """A reader of decompressed bytes that ends with CompressionError where they are far more than what they came from.
+
+    taken: how many compressed bytes were read so far.  The same ratio as for layers that are unpacked.
+    """
+
+    __slots__ = ("_plain", "_taken", "_total", "_what")
+
+    def __init__(self, plain: Reader, taken: Callable[[], int], what: str) -> None:
+        self._plain = plain
+        self._taken = taken
+        self._total = 0
+        self._what = what
+
+    def read(self, size: int, /) -> bytes:
+        data = self._plain.read(size)
+        self._total += len(data)
+        if self._total > _BOMB_BYTES + _BOMB_RATIO * self._taken():
+            raise CompressionError(f"{self._what}: it expands to more than {_BOMB_RATIO} times its size")
+        return data
 
 
 class _Prefixed:

@@ -18,7 +18,7 @@ from rootless.values import Value, dumps, loads
 from storage import digest as digests
 from storage.archive_files import temporary_file
 from storage.blobs import no_room
-from storage.compression import open_decompressed
+from storage.compression import Bounded, open_decompressed
 from storage.copy_targets import Blob, refuse_index
 from storage.digest import DigestError
 from storage.fetch import PullEvent, Serialised
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from storage.compression import Reader
     from storage.copy_sources import Bytes, Source
     from storage.copy_targets import Target
     from storage.fetch import Events
@@ -322,7 +323,9 @@ class _Copier:
         try:
             checked = _Checked(reader, descriptor, what)
             sink = _Sink(fd, what)
-            plain = checked if wanted is None else open_decompressed(checked, what)
+            plain: Reader = checked
+            if wanted is not None:
+                plain = Bounded(open_decompressed(checked, what), lambda: checked.count, what)
             packer = _packer(wanted, sink, self._options.level) if wanted else sink
             while chunk := plain.read(_CHUNK):
                 if self._stop.is_set():

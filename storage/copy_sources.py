@@ -12,7 +12,7 @@ from storage import digest as digests
 from storage import fields, registries_conf
 from storage.archive_files import DirectoryFiles, read_document
 from storage.archives import PODMAN, REF_NAME, TRANSPORTS, Transport, open_archive, parse_transport
-from storage.compression import detect, open_decompressed
+from storage.compression import Bounded, detect, open_decompressed
 from storage.digest import DigestError
 from storage.imageconfig import MAX_CONFIG_BYTES, parse_config
 from storage.manifest import (
@@ -384,12 +384,26 @@ class Memory:
         """Nothing is held."""
 
 
+class _Counted:
+    """Counts for a `Decompressed` what it takes."""
+
+    def __init__(self, owner: Decompressed, reader: Bytes) -> None:
+        self._owner = owner
+        self._reader = reader
+
+    def read(self, size: int, /) -> bytes:
+        data = self._reader.read(size)
+        self._owner.taken += len(data)
+        return data
+
+
 class Decompressed:
     """A blob's uncompressed bytes; owns the reader of the compressed ones."""
 
     def __init__(self, reader: Bytes, what: str) -> None:
         self._reader = reader
-        self._plain = open_decompressed(reader, what)
+        self.taken = 0
+        self._plain = Bounded(open_decompressed(_Counted(self, reader), what), lambda: self.taken, what)
 
     def read(self, size: int, /) -> bytes:
         return self._plain.read(size)

@@ -295,7 +295,7 @@ def docker_scopes(reference: Reference) -> tuple[str, ...]:
     found = [str(reference)]
     parts = reference.name.split("/")
     found += ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    labels = reference.domain.split(":")[0].split(".")
+    labels = reference.domain.split(".")  # a port stays: another port is another registry
     found += [f"*.{'.'.join(labels[count:])}" for count in range(1, len(labels))]
     return tuple(dict.fromkeys(found))
 

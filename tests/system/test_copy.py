@@ -232,6 +232,13 @@ def test_wrong_bytes_are_nowhere(fresh: Engine, own_layout: Layout, shared: Regi
     no_store(fresh)
 
 
+def test_a_bomb_fills_no_disk(fresh: Engine, own_layout: Layout, tmp_path: Path) -> None:
+    own_layout.image("it", [layer_tar([Entry("bomb", bytes(100 << 20))])])
+    failed = fresh("copy", f"oci:{own_layout.folder}:it", f"docker-archive:{tmp_path}/a.tar", status=125).err
+    assert "expands to more than 300 times its size" in failed
+    fresh("copy", "-q", f"oci:{own_layout.folder}:it", f"dir:{tmp_path}/as-it-is")
+
+
 def test_logins_of_both_sides(fresh: Engine, own_layout: Layout, tmp_path: Path) -> None:
     own_layout.image("it", layers())
     sides = {"src": ScriptedRegistry(own_layout), "dest": ScriptedRegistry(Layout(tmp_path / "d"))}

@@ -56,7 +56,8 @@ def test_the_most_specific_scope_counts() -> None:
     assert of("quay.io/team/bad:1") == "reject"
     assert of("quay.io/team/bad:good") == "insecureAcceptAnything"
     assert of("quay.io/teams/app") == "reject"
-    assert of("a.b.example.com:5000/x") == "insecureAcceptAnything"
+    assert of("a.b.example.com/x") == "insecureAcceptAnything"
+    assert of("a.b.example.com:5000/x") == "reject"
     assert of("example.com/x") == "reject"
     assert of("busybox") == "reject"
     assert kind(found, "dir", *path_scopes("dir", "/srv/images/a", "")) == "insecureAcceptAnything"
@@ -66,8 +67,8 @@ def test_the_most_specific_scope_counts() -> None:
 
 def test_scopes(tmp_path: Path) -> None:
     assert docker_scopes(parse("h.example.com:5/a/b:1")) == (
-        "h.example.com:5/a/b:1", "h.example.com:5/a/b", "h.example.com:5/a", "h.example.com:5", "*.example.com",
-        "*.com",
+        "h.example.com:5/a/b:1", "h.example.com:5/a/b", "h.example.com:5/a", "h.example.com:5", "*.example.com:5",
+        "*.com:5",
     )  # fmt: skip
     (tmp_path / "link").symlink_to("/usr/share")
     assert path_scopes("oci", f"{tmp_path}/link", "x") == ("/usr/share:x", "/usr/share", "/usr")

@@ -1,0 +1,1 @@
+"""Fuzz targets: what reads bytes that others chose.  `python -m tests.fuzz TARGET SECONDS` runs one for long."""
