@@ -116,6 +116,7 @@ class HealthChecks:
         output = bytes(self._output)
         verdict = self._health.timed_out(output) if self._timed_out else self._health.finished(code, output)
         self._save()
+        self._container.tell("health_status", health=verdict.status, streak=self._health.failing_streak)
         self._answer()
         if verdict.status == HEALTHY and self._container.notifier is not None:
             self._container.notifier.became_healthy()

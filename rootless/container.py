@@ -12,6 +12,7 @@ import time
 from rootless import libc, lockfile, ociruntime, ops, userns
 from rootless.container_files import EXIT_FILE, READY_FILE
 from rootless.errors import Error, LaunchError, os_error_text
+from rootless.events import Teller
 from rootless.fds import Channel, close_all, move_high, write_durably, write_file
 from rootless.loop import READ, Loop, Timer
 from rootless.plan import Exited, LaunchPlan, Ready
@@ -71,6 +72,8 @@ class Container:
         self.sessions = Sessions(self)
         self.health: HealthChecks | None = None
         self.notifier: Notifier | None = None
+        events = plan.events
+        self.tell = Teller(events.path, plan.container_id, plan.name, events.image, events.labels)
         self.stop_requested = False
         self._stop_signal = 0  # that was sent to stop it
         self._end_error = ""
@@ -297,6 +300,7 @@ class Container:
             restart_count=self.restart_count,
         )
         write_file(f"{self.plan.runtime_dir}/{READY_FILE}", dumps(ready).encode(), 0o600)
+        self.tell("init", "start")
         if self.plan.pidfile:
             write_file(self.plan.pidfile, str(self.host_pid).encode())
         if self.plan.health is not None:
@@ -442,6 +446,9 @@ class Container:
             restart_count=self.restart_count,
             error=self._end_error,
         )
+        if self._ended.oom_killed:
+            self.tell("oom")
+        self.tell("died", code=code)
         if self._wants_restart(code):
             delay, self._restart_delay_ns = self._next_delay()
             self.loop.after(delay, self._restart)
@@ -510,6 +517,7 @@ class Container:
         self.streams.close_log()
         self._release()
         ops.remove_path(plan.runtime_dir)
+        self.tell("cleanup")
         if plan.remove:
             ops.remove_path(plan.storage_dir)
             ended = ended.replace(removed=True)

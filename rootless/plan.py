@@ -149,6 +149,14 @@ class NotifyPlan(Value):
     watchdog_usec: int = 0  # the supervisor gives signs of life for the container
 
 
+class EventPlan(Value):
+    """Where the supervisor writes down what happens to the container, and what it is called there; path "": nowhere."""
+
+    path: str = ""
+    image: str = ""
+    labels: dict[str, str] = {}
+
+
 class LaunchPlan(Value):
     """Everything a supervisor needs for one container, for all its restarts."""
 
@@ -191,6 +199,7 @@ class LaunchPlan(Value):
     preserve_fds: int = 0
     start_env: tuple[str, ...] = ()  # further variables of the first process: NOTIFY_SOCKET, LISTEN_FDS …
     notify: NotifyPlan | None = None
+    events: EventPlan = EventPlan()
     attached: bool = False  # the launching command stays and takes the streams (run without -d, start -a)
 
 

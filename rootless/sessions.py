@@ -201,6 +201,7 @@ class Sessions:
         self._add_client(Client(channel, streaming=True, stdin=request.stdin and plan.interactive))
 
     def _add_client(self, client: Client) -> None:
+        self._container.tell("attach")
         self._container.streams.on_blocked = self._watch_client
         self._container.streams.add(client)
         self._watch_client(client)
@@ -381,6 +382,8 @@ class ExecSession:
             self._pidfd = os.pidfd_open(self._pid)
         except ProcessLookupError:
             self._pidfd = -1
+        if self._request.exec_id:
+            self._container.tell("exec")
         if self._channel is not None:
             self._started(master)
         close_all(master)
@@ -476,6 +479,8 @@ class ExecSession:
 
     def finish(self, code: int) -> None:
         """The process has ended: tell the client."""
+        if self._request.exec_id:
+            self._container.tell("exec_died", code=code)
         while self._captured():
             pass
         self._close_capture()

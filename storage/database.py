@@ -65,6 +65,12 @@ class Database:
         self._depth = 0
         self._queue = -1
 
+    def tell(self, kind: str, status: str, **facts: Any) -> None:
+        """Write an event down, after what it tells of; see `rootless.events.event`."""
+        from rootless import events  # commands that only look tell nothing
+
+        events.append(self.paths.events_log, events.event(kind, status, **facts))
+
     def query(self, sql: str, args: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a statement."""
         try:

@@ -368,6 +368,8 @@ class ImageStore:
             image_id, _ = resolve(self.db, text)
             self._require_own(text, image_id)
             self._name(image_id, full, time.time_ns())
+        for name in full:
+            self.db.tell("image", "tag", id=image_id, name=name)
 
     def _require_own(self, text: str, image_id: str) -> None:
         row = self.db.one("SELECT store FROM images WHERE id = ? AND store <> ''", (image_id,))
@@ -379,13 +381,19 @@ class ImageStore:
         with self.db.transaction():
             image_id, _ = resolve(self.db, text)
             self._require_own(text, image_id)
+            taken = []
             if not names:
+                held = self.db.query("SELECT name FROM image_names WHERE image_id = ?", (image_id,))
+                taken = [name for (name,) in held]
                 self.db.execute("DELETE FROM image_names WHERE image_id = ?", (image_id,))
             for name in names:
                 found, stored = resolve(self.db, name)
                 if found != image_id or not stored:
                     raise NotFound(f"{name}: tag not known")
                 self.db.execute("DELETE FROM image_names WHERE name = ?", (stored,))
+                taken.append(stored)
+        for name in taken:
+            self.db.tell("image", "untag", id=image_id, name=name)
 
     def exists(self, text: str) -> bool:
         """Whether `text` names a stored image."""
@@ -405,9 +413,14 @@ class ImageStore:
         Raises NotFound (exit status 1), ImageInUseError (2): with --force the caller removes the containers that it
         names and calls again.  Works on a full disk.  The files go with `storage.gc.collect`.
         """
-        return self.db.write(lambda: self._remove(text, force), frees_space=True)
+        image_id, removed = self.db.write(lambda: self._remove(text, force), frees_space=True)
+        for name in removed.untagged:
+            self.db.tell("image", "untag", id=image_id, name=name)
+        if removed.deleted:
+            self.db.tell("image", "remove", id=image_id)
+        return removed
 
-    def _remove(self, text: str, force: bool) -> Removed:
+    def _remove(self, text: str, force: bool) -> tuple[str, Removed]:
         found = find(self.db, text)
         if found is None:
             raise NotFound(f"{text}: image not known", exit_code=EXIT_NO_SUCH_IMAGE)
@@ -419,7 +432,7 @@ class ImageStore:
             name = ""  # by the manifest's digest: that means the image, as its id does
         if name and len(names) > 1:
             self.db.execute("DELETE FROM image_names WHERE name = ?", (name,))
-            return Removed(untagged=(name,))
+            return image_id, Removed(untagged=(name,))
         if not name and len(names) > 1 and not force:
             raise Error(
                 f"image {text} has more than one name ({', '.join(names)})",
@@ -429,7 +442,7 @@ class ImageStore:
         if containers := self.users(image_id):
             raise ImageInUseError(text, containers)
         self.db.execute("DELETE FROM images WHERE id = ?", (image_id,))
-        return Removed(untagged=names, deleted=image_id)
+        return image_id, Removed(untagged=names, deleted=image_id)
 
     def list(self, image_id: str = "") -> tuple[ImageRow, ...]:
         """All images, newest first, or the one with this full id."""

@@ -4,6 +4,7 @@ Weight: `os`, `rootless.fds`, `rootless.values`, `storage.digest`.
 
     <root>/state.db            SQLite: containers, images, layers, volumes, networks
     <root>/reserve             space that is given back so that a delete works on a full disk
+    <root>/events.log[.1]      what happened (rootless.events)
     <root>/lock                shared while something is added, exclusive to collect garbage
     <root>/state.lock          the queue of those who write to the database
     <root>/blobs/sha256/<hex>  (sha512 too) manifests, configurations and layers as they came, by digest
@@ -39,14 +40,15 @@ class StorePaths:
     """The layout below one storage root; every path absolute.  Nothing is made by asking for a path."""
 
     __slots__ = (
-        "blobs", "containers", "database", "database_lock", "layers", "lock", "mounts", "partial", "reserve",
-        "root", "volumes",
+        "blobs", "containers", "database", "database_lock", "events_log", "layers", "lock", "mounts", "partial",
+        "reserve", "root", "volumes",
     )  # fmt: skip
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.database = root + "/state.db"
         self.database_lock = root + "/state.lock"
+        self.events_log = root + "/events.log"
         self.reserve = root + "/reserve"
         self.lock = root + "/lock"
         self.blobs = root + "/blobs"

@@ -128,7 +128,8 @@ class VolumeStore:
                 f"INSERT INTO volumes ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)",
                 (name, "local", volume.created_ns, int(anonymous), 1, dumps(labels), dumps(options)),
             )
-            return volume
+        self.db.tell("volume", "create", name=name)
+        return volume
 
     def _own(self, data: str, options: dict[str, str]) -> None:
         wanted = dict(part.split("=", 1) for part in options.get("o", "").split(",") if part)
@@ -202,6 +203,7 @@ class VolumeStore:
 
         removed = self.db.write(take, frees_space=True)
         if removed:
+            self.db.tell("volume", "remove", name=removed)
             trash = self._trash(removed)
             try:
                 os.rename(self.paths.volume(removed), trash)

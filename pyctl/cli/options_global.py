@@ -51,7 +51,7 @@ ROWS: tuple[Option, ...] = (
     opt("version", "v", BOOL, "Show the version"),
     no("conmon", "", STRING, "there is no conmon: each container has pyctl's own supervisor"),
     no("connection", "c", STRING, _NO_REMOTE),
-    no("events-backend", "", STRING, "there are no events yet"),
+    opt("events-backend", "", STRING, "", refused="events are kept in a file of the storage", choices=("file",)),
     no("hooks-dir", "", LIST, NOT_YET),
     no("identity", "", STRING, _NO_REMOTE),
     no("imagestore", "", STRING, NOT_YET),

@@ -155,6 +155,36 @@ def cmd_system_reset() -> Command:
     )
 
 
+def cmd_events() -> Command:
+    return command(
+        "events",
+        "",
+        "Show what happens, and what happened, to containers, images and volumes",
+        "pyctl.cli.verb_events:show",
+        opt(
+            "filter",
+            "f",
+            LIST,
+            "Only what matches: container=…, event=died, image=…, label=KEY[=VALUE], type=…, volume=… (repeatable)",
+            metavar="KEY=VALUE",
+        ),
+        opt("format", "", STRING, "json, or a Go template as '{{.Status}} {{.Name}}'", metavar="FORMAT"),
+        opt("no-trunc", "", BOOL, "Whole ids", default=True),
+        opt("since", "", STRING, "From then on: 10m (ago), 2024-05-01T12:00:00, Unix seconds", metavar="TIME"),
+        opt("until", "", STRING, "Up to then", metavar="TIME"),
+        opt("stream", "", BOOL, "Wait for further events", default=True),
+        description=(
+            "Without --since and --until: what happens from now on. Events are kept in a file below the storage root;"
+            " beyond some megabytes the oldest are dropped."
+        ),
+        examples=(
+            ("pyctl events --since 1h --stream=false", "what happened within the last hour"),
+            ("pyctl events -f event=died --format '{{.Name}} {{.ContainerExitCode}}'", "containers that end"),
+        ),
+        aliases=("system events",),
+    )
+
+
 def cmd_completion() -> Command:
     return command(
         "completion",

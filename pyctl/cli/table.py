@@ -263,6 +263,7 @@ HOMES: dict[str, str] = {
     "system check": "system",
     "system start-on-boot": "system",
     "system reset": "system",
+    "events": "system",
     "completion": "system",
     "help": "system",
 }
@@ -295,6 +296,7 @@ ALIASES: dict[str, str] = {
     "volume remove": "volume rm",
     "quadlet ls": "quadlet list",
     "system info": "info",
+    "system events": "events",
 }
 
 GROUPS: dict[str, str] = {

@@ -54,6 +54,7 @@ def commit(parsed: Parsed) -> int:
             single_id=single_id,
             limits=mapped.unpack_limits(engine),
         )
+    state.tell(engine.db, "commit", record.specification)
     _report(options, made)
     return 0
 

@@ -39,6 +39,7 @@ def import_(parsed: Parsed) -> int:
         single_id=single_id,
         limits=mapped.unpack_limits(engine),
     )
+    engine.db.tell("image", "import", id=image_id, name=name)
     sys.stdout.write(f"sha256:{image_id}\n")
     return 0
 

@@ -93,6 +93,7 @@ def restart(parsed: Parsed) -> int:
     show = _print_reference(chosen)
 
     def act(record: ContainerRecord) -> None:
+        state.tell(engine.db, "restart", record.specification)
         lifecycle.stop(engine.db, [record], timeout, lambda _r: None)
         starting.start(engine, state.get(engine.db, record.id))
         show(record)

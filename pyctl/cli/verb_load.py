@@ -32,6 +32,8 @@ def load(parsed: Parsed) -> int:
     policy = load_policy(os.environ)
     found = archives.load(engine.db, options.input or 0, single_id=single_id, limits=limits, policy=policy)
     _warn_of_platforms(engine, found)
+    for image in found:
+        engine.db.tell("image", "loadfromarchive", id=image.image_id, name=options.input or "-")
     _tell(found)
     return 0
 

@@ -60,9 +60,13 @@ def _one(engine: Engine, name: str, wanted: PullOptions, quiet: bool) -> Sequenc
         choose = _choose if os.isatty(0) and os.isatty(2) else None
         events = _pulsing(progress)
         pulled = pull_image(engine.db, bare, wanted, os.environ, conf=engine.registries, events=events, choose=choose)
-        return (pulled.image_id,)
+    except Error as error:
+        engine.db.tell("image", "pull-error", name=bare, error=error.message)
+        raise
     finally:
         progress.finish()
+    engine.db.tell("image", "pull", id=pulled.image_id, name=bare)
+    return (pulled.image_id,)
 
 
 def _pulsing(progress: Progress) -> Callable[[PullEvent], None]:

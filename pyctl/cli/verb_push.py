@@ -42,6 +42,8 @@ def push(parsed: Parsed) -> int:
         raise UsageError(f"{where.partition(':')[0]}: nothing can be pushed there", hint="see pyctl push --help")
     transport = parse_transport(where)
     digest = _to_file(engine, text, transport, options) if transport else _to_registry(engine, text, where, options)
+    image = images.find(engine.db, text)
+    engine.db.tell("image", "push", id=image[0] if image else "", name=where or text)
     if options.digestfile:
         try:
             write_file(options.digestfile, digest.encode())

@@ -26,6 +26,7 @@ def create(parsed: Parsed) -> int:
     engine = Engine(parsed.globals)
     spec = creating.create(engine, parsed)
     state.insert(engine.db, spec, active=False, runtime_dir="", volumes=creating.volume_names(spec))
+    state.tell(engine.db, "create", spec)
     creating.write_id_file(spec)
     sys.stdout.write(f"{spec.id}\n")
     return 0
@@ -57,6 +58,7 @@ def run(parsed: Parsed) -> int:
             engine, spec, attached=not detach, restart_count=0, sockets=sockets, preserved=spec.preserve_fds
         )
         state.insert(engine.db, spec, active=True, runtime_dir=plan.runtime_dir, volumes=creating.volume_names(spec))
+        state.tell(engine.db, "create", spec)
         creating.write_id_file(spec)
         starting.launch(engine, supervisor, plan, fds)
     except BaseException:

@@ -7,6 +7,7 @@ import os
 from pyctl.engine.engine import Engine
 from rootless.errors import UsageError
 from storage.archive_save import save as save_images
+from storage.images import find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +27,17 @@ def save(parsed: Parsed) -> int:
         )
     if options.compress and options.format != "docker-dir":
         raise UsageError("--compress is for --format docker-dir only")
+    engine = Engine(parsed.globals)
     save_images(
-        Engine(parsed.globals).db,
+        engine.db,
         parsed.args,
         options.output or 1,
         form=options.format,
         multiple=bool(options.multi_image_archive),
         compress=bool(options.compress),
     )
+    for name in parsed.args:
+        image = find(engine.db, name)
+        if image is not None:
+            engine.db.tell("image", "save", id=image[0], name=options.output or "-")
     return 0

@@ -33,6 +33,7 @@ def _each(parsed: Parsed, freeze: bool) -> int:
 
     def act(record: ContainerRecord) -> None:
         adjusting.pause(engine, record, freeze)
+        state.tell(engine.db, "pause" if freeze else "unpause", record.specification)
         sys.stdout.write(f"{chosen.named(record)}\n")
 
     return for_each(chosen.records, act) or chosen.failures
@@ -43,6 +44,7 @@ def update(parsed: Parsed) -> int:
     engine = Engine(parsed.globals)
     record = state.get(engine.db, parsed.args[0])
     adjusting.update(engine, record, parsed.options)
+    state.tell(engine.db, "update", record.specification)
     sys.stdout.write(f"{record.id}\n")
     return 0
 

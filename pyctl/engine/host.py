@@ -68,7 +68,7 @@ def _host(engine: Engine, proc: str = "/proc") -> dict[str, Any]:
         "cpus": os.cpu_count() or 1,
         "databaseBackend": "sqlite",
         "distribution": distribution(),
-        "eventLogger": "none",
+        "eventLogger": "file",
         "hostname": kernel.nodename,
         "idMappings": {"gidmap": _mapping(engine.id_map.gids), "uidmap": _mapping(engine.id_map.uids)},
         "kernel": kernel.release,

@@ -48,6 +48,7 @@ def kill(db: Database, record: ContainerRecord, signal: int) -> None:
         raise Error(f"container {record.name} is not running", hint=f"pyctl start {record.name} starts it")
     if signal in (_SIGKILL, _SIGTERM):
         state.note_stopped(db, record.id)  # as the supervisor takes it: no restart follows
+    state.tell(db, "kill", record.specification)
     ask(record.runtime_dir, record.name, Kill(signal=signal))
 
 
@@ -136,6 +137,7 @@ def stop(
     for record in records:
         if record.alive:
             state.note_stopped(db, record.id)
+            state.tell(db, "stop", record.specification)
             endings.append((record, request_stop(record, timeout_s)))
         else:
             endings.append((record, None))
@@ -183,6 +185,7 @@ class Removal:
     def forget(self, record: ContainerRecord, *, volumes: bool) -> None:
         """Delete the row and then the files: what a crash leaves between the two is garbage that prune finds."""
         anonymous = state.delete(self._db, record.id, durable=not record.remove)
+        state.tell(self._db, "remove", record.specification, record.exit_code)
         self.delete_files(record)
         if volumes:
             self.remove_volumes(anonymous)

@@ -22,6 +22,7 @@ from rootless.fds import read_all
 from rootless.plan import (
     CgroupPlan,
     CopyUp,
+    EventPlan,
     HealthPlan,
     LaunchPlan,
     LogPlan,
@@ -101,6 +102,7 @@ def plan(
         preserve_fds=sockets + preserved,
         start_env=start_env,
         notify=notify,
+        events=EventPlan(path=engine.paths.events_log, image=spec.image, labels=spec.labels),
         attached=attached,
     )
 

@@ -53,7 +53,9 @@ def _launch(engine: Engine, supervisor: Supervisor, plan: LaunchPlan, fds: Seque
         if error.stage == "state":  # another command was faster: its container is none of our business
             raise
         if plan.remove:
+            spec = state.get(engine.db, plan.container_id).specification
             anonymous = state.delete(engine.db, plan.container_id, durable=False)
+            state.tell(engine.db, "remove", spec)
             lifecycle.Removal(engine.db, engine.runtime_root).remove_volumes(anonymous)
         else:
             state.mark_launch_failed(engine.db, plan.container_id, error)
@@ -187,7 +189,7 @@ def stay(
         if owner and spec.remove:
             record = state.get(engine.db, spec.id)
             lifecycle.stop(engine.db, [record], 0, lambda _r: None)
-            _forget(engine, spec)
+            _forget(engine, spec, record.exit_code)
         raise BrokenPipeError from lost
     return conclude(engine, spec, ended)
 
@@ -197,7 +199,7 @@ def conclude(engine: Engine, spec: ContainerSpec, ended: Exited | Failed | None)
     if isinstance(ended, Failed):
         raise Error(ended.message, ended.hint, ended.exit_code)
     if ended is not None and ended.removed:
-        _forget(engine, spec)
+        _forget(engine, spec, ended.exit_code)
         return ended.exit_code
     record = state.get(engine.db, spec.id)
     if ended is None and record.alive:
@@ -212,8 +214,9 @@ def conclude(engine: Engine, spec: ContainerSpec, ended: Exited | Failed | None)
     return status
 
 
-def _forget(engine: Engine, spec: ContainerSpec) -> None:
+def _forget(engine: Engine, spec: ContainerSpec, code: int) -> None:
     anonymous = state.delete(engine.db, spec.id, durable=False)
+    state.tell(engine.db, "remove", spec, code)
     if anonymous:
         lifecycle.Removal(engine.db, engine.runtime_root).remove_volumes(anonymous)
 

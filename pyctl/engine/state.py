@@ -343,6 +343,11 @@ def recorded_health(db: Database, record: ContainerRecord) -> HealthReport | Non
     return read_record(db.paths.container(record.id)) if record.started_ns else None
 
 
+def tell(db: Database, status: str, spec: ContainerSpec, code: int | None = None) -> None:
+    """Write down that something happened to a container."""
+    db.tell("container", status, id=spec.id, name=spec.name, image=spec.image, labels=spec.labels, code=code)
+
+
 def note_stopped(db: Database, container_id: str) -> None:
     """The user has stopped it: `unless-stopped` holds it down, also across a reboot."""
     db.execute("UPDATE containers SET stopped_by_user = 1 WHERE id = ?", (container_id,))

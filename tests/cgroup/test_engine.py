@@ -54,6 +54,9 @@ def test_memory_beyond_the_limit_is_an_oom_kill(engine: Engine) -> None:
     state = engine.inspect("hungry")["State"]
     assert state["OOMKilled"] is True
     assert state["ExitCode"] == 137
+    form = ("--format", "{{.Status}} {{.ContainerExitCode}}")
+    shown = engine("events", "--stream=false", "-f", "container=hungry", *form)
+    assert shown.out.splitlines()[-3:-1] == ["oom <nil>", "died 137"]
     assert engine("run", "--name", "fed", "--memory=256m", "busybox", "sh", "-c", f"exec {HUNGRY}").status == 0
     assert engine.inspect("fed")["State"]["OOMKilled"] is False
     engine("rm", "hungry", "fed")
