@@ -7,7 +7,7 @@ import sys
 
 from pyctl.cli import output
 from pyctl.engine.engine import Engine
-from pyctl.units import installed, installing, search, world
+from pyctl.units import installed, installing, search, systemd_keys, world
 from pyctl.units.draft import Made, service_name
 from pyctl.units.own_command import own_words
 from rootless.errors import EXIT_ENGINE, Error, NotFound, UsageError
@@ -47,6 +47,7 @@ def verify(parsed: Parsed) -> int:
     """Says what is wrong; writes nothing."""
     pyctl = own_words(parsed.globals)
     seen, files, problems = _world_of_words(parsed.args, pyctl)
+    seen.systemd_keys = systemd_keys.known()
     made = world.make(files, seen, Engine(parsed.globals, writes=False).request_facts())
     every = [*problems, *(problem for service in made for problem in service.problems)]
     tell(every)

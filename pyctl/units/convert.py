@@ -13,7 +13,7 @@ from pyctl.units.syntax import Entry, Problem, plain, unquoted, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MARK = "# Made by pyctl of "
 WAIT_SERVICE = "pyctl-network-online.service"
@@ -77,9 +77,11 @@ def convert(source: Source, world: World) -> Made:
 def _check_keys(draft: Draft) -> None:
     """Name the sections and keys that nothing reads."""
     own = draft.source.section
-    known = {own: draft.kind.rows, "Quadlet": keys.QUADLET, "Install": keys.INSTALL}
+    systemd = draft.world.systemd_keys
+    known: dict[str, Iterable[str]] = {own: draft.kind.rows, "Quadlet": keys.QUADLET, "Install": keys.INSTALL}
+    known.update((name, systemd[name]) for name in ("Unit", "Service") if name in systemd)
     for section in draft.source.unit.sections:
-        if section.name in ("Unit", "Service") or section.name.startswith("X-"):
+        if section.name.startswith("X-") or (section.name in ("Unit", "Service") and section.name not in known):
             continue
         if section.name not in known:
             text = f"unknown section [{section.name}]"
@@ -87,7 +89,7 @@ def _check_keys(draft: Draft) -> None:
             draft.problems.append(Problem(path=section.path, line=section.line, text=text, hint=hint))
             continue
         for entry in section.entries:
-            if entry.key not in known[section.name]:
+            if entry.key not in known[section.name] and not entry.key.startswith("X-"):
                 _unknown(draft, section.name, entry, tuple(known[section.name]))
 
 

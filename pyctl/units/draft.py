@@ -65,6 +65,7 @@ class World:
     """The sources among which references are looked up, and how pyctl is called.
 
     paths: file name → path.  pyctl: the words that a service calls it by, as they are (not yet `literal`).
+    systemd_keys: section → keys that systemd knows; {}: its sections are not judged.
     copied: path → where its content still is, for files (and folders) that are about to be installed there.
     """
 
@@ -77,6 +78,7 @@ class World:
     ) -> None:
         self.paths = paths
         self.copied = copied or {}
+        self.systemd_keys: dict[str, frozenset[str]] = {}
         self.folders = tuple(folders)
         self.pyctl = tuple(pyctl)
         self._loaded: dict[str, Source] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pyctl.units import installed, search
+from pyctl.units import installed, search, systemd_keys
 from pyctl.units.draft import Made, World, service_name
 from pyctl.units.installed import Changes, Place
 from pyctl.units.world import make, world_of
@@ -120,6 +120,7 @@ def plan(words: Sequence[str], place: Place, world_folders: Sequence[str], *, py
             folder = os.path.dirname(folder)
     near = dict.fromkeys(os.path.dirname(c.source) for c in copies)
     world, _ = world_of((place.sources, *folders), pyctl, files, drop_ins=tuple(near), copied=copied)
+    world.systemd_keys = systemd_keys.known()
     again = [] if place.generator else _again(place, world, set(files))
     made = _closed(tuple(files) or tuple(again), again, world, facts)
     return Job(made=tuple(made), files=tuple(files), copies=tuple(copies))

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cgroup.test_delegation import TOP, lingering_user, run
-from tests.cgroup.test_delegation import pytestmark as disposable
+from tests.support.lingering import NEEDS_DISPOSABLE_HOST, TOP, lingering_user, run
 from tests.support.waiting import wait_until
 
-pytestmark = disposable
+pytestmark = NEEDS_DISPOSABLE_HOST
 BUSYBOX = "/bin/busybox"
 
 

@@ -4,21 +4,15 @@ Changes the units of the machine's systemd, so it runs only as root of a machine
 (PYCTL_TEST_DISPOSABLE=1, as on the test host).
 """
 
-import os
 import pwd
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests.support.lingering import NEEDS_DISPOSABLE_HOST, TOP, as_user, import_box, lingering_user, pyctl, run
 from tests.support.waiting import wait_until
 
-TOP = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or os.environ.get("PYCTL_TEST_DISPOSABLE") != "1" or not os.path.isdir("/run/systemd/system"),
-    reason="needs root of a machine that may be changed (PYCTL_TEST_DISPOSABLE=1)",
-)
+pytestmark = NEEDS_DISPOSABLE_HOST
 DROP_INS = Path("/etc/systemd/system/user@.service.d")
 PROGRAM = """
 import json, os, sys
@@ -35,16 +29,6 @@ except LimitError as error:
 """
 
 
-def lingering_user() -> pwd.struct_passwd:
-    for name in os.listdir("/var/lib/systemd/linger"):
-        return pwd.getpwnam(name)
-    pytest.skip("no user lingers here")
-
-
-def run(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
-
-
 def delegate(user: pwd.struct_passwd, controllers: str) -> None:
     drop_in = DROP_INS / "zz-test.conf"
     DROP_INS.mkdir(exist_ok=True)
@@ -54,28 +38,22 @@ def delegate(user: pwd.struct_passwd, controllers: str) -> None:
 
 
 def asked(user: pwd.struct_passwd, limits: str) -> str:
-    words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
-    env = ["env", "-i", f"XDG_RUNTIME_DIR=/run/user/{user.pw_uid}", f"HOME={user.pw_dir}"]
-    return run(*words, *env, sys.executable, "-c", PROGRAM, str(TOP), limits)
+    return run(*as_user(user), sys.executable, "-c", PROGRAM, str(TOP), limits)
 
 
 def refused_by_the_command_line(user: pwd.struct_passwd) -> None:
     """`pyctl run` fails before anything of the container exists, and leaves nothing."""
-    words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "env", "-i"]
-    env = [f"XDG_RUNTIME_DIR=/run/user/{user.pw_uid}", f"HOME={user.pw_dir}", "PATH=/usr/bin:/bin:/usr/sbin:/sbin"]
-    pyctl = [*words, *env, sys.executable, str(TOP / "bin/pyctl")]
-    tree = "mkdir -p t/bin; cp /bin/busybox t/bin/; tar -C t -cf t.tar ."
-    subprocess.run([*words, *env, "sh", "-c", tree], check=True, cwd=user.pw_dir, timeout=60)
-    run(*pyctl, "import", f"{user.pw_dir}/t.tar", "box")
-    assert run(*pyctl, "run", "--rm", "--memory=64m", "box", "/bin/busybox", "echo", "runs") == "runs\n"
+    import_box(user)
+    box = [*pyctl(user), "run", "--rm", "--memory=64m", "box", "/bin/busybox", "echo", "runs"]
+    assert run(*box) == "runs\n"
     ended = subprocess.run(
-        [*pyctl, "run", "--name=no", "--cpus=0.5", "box", "/bin/busybox", "true"],
+        [*pyctl(user), "run", "--name=no", "--cpus=0.5", "box", "/bin/busybox", "true"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 125
     assert "the cgroup controller cpu is not delegated" in ended.stderr
     assert "Delegate=cpu cpuset io memory pids" in ended.stderr
-    assert run(*pyctl, "ps", "-aq") == ""
+    assert run(*pyctl(user), "ps", "-aq") == ""
     below = Path(f"/sys/fs/cgroup/user.slice/user-{user.pw_uid}.slice")
     wait_until(lambda: not list(below.glob("**/pyctl-*")), 10, "no scope is left")
 

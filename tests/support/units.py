@@ -59,10 +59,13 @@ def notifying() -> Iterator[None]:
         yield
 
 
-def services(folder: Path, names: Iterable[str] = ()) -> dict[str, Made]:
-    """Service → what was made, of all sources in the folder or of some."""
+def services(
+    folder: Path, names: Iterable[str] = (), systemd: dict[str, frozenset[str]] | None = None
+) -> dict[str, Made]:
+    """Service → what was made, of all sources in the folder or of some.  systemd: the keys that it knows."""
     with notifying():
         world, _ = world_of([str(folder)], ["/usr/bin/pyctl"])
+        world.systemd_keys = systemd or {}
         return {made.service: made for made in make(names or sorted(world.paths), world, FACTS)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyctl.units import keys
+from pyctl.units import keys, systemd_keys
 from pyctl.units.check import why_no_command
 from tests.support.units import lines, services, told, write
 
@@ -316,6 +316,20 @@ def test_what_is_missing_on_the_host_is_a_warning(tmp_path: Path) -> None:
 def test_mistakes_of_other_kinds(kind: str, text: str, told: str | None, tmp_path: Path) -> None:
     found = problems(tmp_path, text, kind)
     assert found[:1] == [told] if told else found
+
+
+def test_keys_that_systemd_does_not_know(tmp_path: Path) -> None:
+    known = systemd_keys.parse("[Unit]\nDescription=STRING\n[Service]\nRestart=X\nType=SERVICETYPE\n\n[Path]\nY=Z\n")
+    text = f"[Unit]\nDescripton=x\nX-Mine=1\n{IMAGE}[Service]\nRestart=always\nRestat=always\n"
+    write(tmp_path, {"w.container": text})
+    assert told(services(tmp_path, systemd=known)["w.service"], tmp_path) == [
+        "w.container:2: unknown key Descripton= in [Unit]",
+        "w.container:8: unknown key Restat= in [Service]",
+    ]
+    assert services(tmp_path)["w.service"].is_good
+    assert systemd_keys.known(("/nowhere",)) == {}
+    of_this_machine = systemd_keys.known()
+    assert not of_this_machine or {"Restart", "Type", "Delegate"} <= of_this_machine["Service"]
 
 
 def test_two_sources_of_one_service(tmp_path: Path) -> None:
