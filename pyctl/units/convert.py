@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyctl.units import convert_others, keys
 from pyctl.units.convert_container import container
 from pyctl.units.draft import Draft, Line, Made, World, service_name
-from pyctl.units.search import Source
+from pyctl.units.search import Source, is_unit_file
 from pyctl.units.syntax import Entry, Problem, plain, unquoted, words
 
 TYPE_CHECKING = False
@@ -38,6 +38,10 @@ _CONVERT: dict[str, Callable[[Draft], tuple[Line, ...]]] = {
     "pod": convert_others.pod,
     "kube": convert_others.kube,
 }
+_DEPENDENCIES = frozenset(
+    ("After", "Before", "BindsTo", "Conflicts", "OnFailure", "OnSuccess", "PartOf", "PropagatesReloadTo", "Requires",
+     "Requisite", "StopPropagatedFrom", "Upholds", "Wants")
+)  # fmt: skip
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
 _UNIT_ENDINGS = (".service", ".target", ".socket", ".timer", ".path", ".mount", ".slice", ".automount", ".device")
 
@@ -52,6 +56,7 @@ def convert(source: Source, world: World) -> Made:
     if not source.path.isprintable():
         draft.wrong(None, "the path holds characters that a unit file cannot")
     _check_keys(draft)
+    _check_dependencies(draft)
     commands: tuple[Line, ...] = ()
     if source.unit.has(source.section):
         commands = _CONVERT[source.kind](draft)
@@ -91,6 +96,18 @@ def _check_keys(draft: Draft) -> None:
         for entry in section.entries:
             if entry.key not in known[section.name] and not entry.key.startswith("X-"):
                 _unknown(draft, section.name, entry, tuple(known[section.name]))
+
+
+def _check_dependencies(draft: Draft) -> None:
+    """After=data.volume: systemd knows no such unit; the service of it is meant."""
+    for entry in draft.source.unit.entries("Unit"):
+        if entry.key not in _DEPENDENCIES:
+            continue
+        for name in draft.words(entry):
+            if is_unit_file(name):
+                other = draft.world.source(name)
+                hint = f"{entry.key}={service_name(other)}" if other else "name the service that is made of it"
+                draft.wrong(entry, f"{name} is no unit of systemd's", hint)
 
 
 def _unknown(draft: Draft, section: str, entry: Entry, known: tuple[str, ...]) -> None:

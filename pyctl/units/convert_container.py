@@ -135,7 +135,10 @@ def _devices(draft: Draft) -> None:
     for entry in draft.entries("AddDevice"):
         for word in draft.words(entry):
             # With a dash: only where the machine has it; looked at now, as Podman does.
-            if word.startswith("-") and not os.path.exists(word[1:].partition(":")[0]):
+            path = word[1:].partition(":")[0]
+            if word.startswith("-") and "%" in path:
+                draft.wrong(entry, "whether it exists must be known now: no specifiers after a dash")
+            elif word.startswith("-") and not os.path.exists(path):
                 continue
             draft.add("--device", word.removeprefix("-"), entry=entry)
 

@@ -9,7 +9,7 @@ import os
 
 from pyctl.units import keys
 from pyctl.units.search import Source, load
-from pyctl.units.syntax import Entry, Problem, boolean, literal, unquoted, words
+from pyctl.units.syntax import Entry, Problem, boolean, literal, plain, unquoted, words
 from rootless.values import Value
 
 TYPE_CHECKING = False
@@ -94,7 +94,12 @@ class World:
 
     def called(self) -> list[str]:
         """How a service calls pyctl; nothing in it is to be expanded."""
-        return [literal(word) for word in self.pyctl]
+        return called(self.pyctl)
+
+
+def called(pyctl: Sequence[str]) -> list[str]:
+    """The first words of a command line; no variables are looked for in the program's path."""
+    return [plain(pyctl[0]), *(literal(word) for word in pyctl[1:])] if pyctl else []
 
 
 class Draft:

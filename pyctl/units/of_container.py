@@ -13,6 +13,7 @@ import time
 from pyctl.cli import parser, table
 from pyctl.cli.options_global import ROWS as GLOBAL_ROWS
 from pyctl.cli.verb_version import VERSION
+from pyctl.units import draft
 from pyctl.units.convert import is_unit_name
 from pyctl.units.own_command import global_words
 from pyctl.units.syntax import command_line, literal, plain, quote
@@ -111,7 +112,7 @@ def _own_policy(spec: ContainerSpec) -> str:
 
 def _new(spec: ContainerSpec, wishes: Wishes, pyctl: Sequence[str]) -> list[str]:
     words, args, globals_ = _made_with(spec, wishes.template)
-    called = [literal(word) for word in (*pyctl, *globals_)]
+    called = draft.called((*pyctl, *globals_))
     id_file = ("--cidfile=%t/%N.ctr-id",)
     notify = () if any(word.startswith("--sdnotify=") for word in words) else ("--sdnotify=conmon",)
     label = "--label=PODMAN_SYSTEMD_UNIT=%n"  # what tools ask for a container's unit by
@@ -227,7 +228,7 @@ def _with_absolute_paths(row: table.Option, text: str, spec: ContainerSpec) -> s
 
 
 def _existing(spec: ContainerSpec, wishes: Wishes, pyctl: Sequence[str]) -> list[str]:
-    called = [literal(word) for word in pyctl]
+    called = draft.called(pyctl)
     name = literal(spec.name if wishes.by_name else spec.id)
     stop = command_line([*called, "stop", "--ignore", f"--time={wishes.stop_timeout_s}", name])
     # The container has a cgroup of its own; the main process is the command that stays attached to it.

@@ -137,6 +137,20 @@ def test_what_is_there_is_not_overwritten(units: Units) -> None:
     assert not (units.sources / "mine.container").exists()
 
 
+def test_all_is_taken_back_when_a_write_fails(units: Units) -> None:
+    write(units.services, {"taken.service": "[Service]\nExecStart=true\n"})
+    write(units.folder, {"a.volume": "[Volume]\n"})
+    install = ["quadlet", "install", "--reload-systemd=false", "--replace"]
+    units.engine(*install, units.folder / "a.volume")
+    before = {name: (units.engine.home / ".config" / name).read_bytes() for name in units.tree()}
+    files = {"a.volume": "[Volume]\nLabel=a=b\n", "sub/z.volume": "[Volume]\n[Install]\nAlias=taken.service\n"}
+    write(units.folder, files)
+    result = units.engine(*install, units.folder / "a.volume", units.folder / "sub", status=125)
+    assert "taken.service is a unit of its own" in result.err
+    assert {name: (units.engine.home / ".config" / name).read_bytes() for name in units.tree()} == before
+    assert not (units.sources / "sub").exists()
+
+
 @WITH_CONTAINERS
 def test_links_that_are_no_longer_asked_for_are_removed(units: Units) -> None:
     write(units.folder, FILES)

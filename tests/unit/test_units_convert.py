@@ -214,7 +214,7 @@ def test_no_wait_for_the_network(tmp_path: Path) -> None:
 
 def test_install_becomes_links(tmp_path: Path) -> None:
     text = "[Install]\nWantedBy=no.target\nWantedBy=\nWantedBy=default.target multi-user.target\n"
-    text += "RequiredBy=x.service\nAlias=b.service\n"
+    text += "RequiredBy=x.service\nAlias=b.service w.service\n"
     write(tmp_path, {"w.container": IMAGE + text})
     assert services(tmp_path)["w.service"].links == (
         ("default.target.wants/w.service", "../w.service"),
@@ -271,6 +271,10 @@ def test_service_names(tmp_path: Path) -> None:
         ("[Install]\nAlso=x.service", "w.container:4: unknown key Also= in [Install]"),
         ("[Install]\nWantedBy=../x.target", "w.container:4: WantedBy=../x.target: '../x.target' names no unit"),
         ("[Install]\nAlias=x.target", "w.container:4: Alias=x.target: x.target is not the name of a service"),
+        ("AddDevice=-/dev/%i", "w.container:3: AddDevice=-/dev/%i: whether it exists must be known now: no specifiers"
+         " after a dash"),
+        ("[Unit]\nAfter=x.service y.volume", "w.container:4: After=x.service y.volume: y.volume is no unit of"
+         " systemd's"),
         ("[Service]\nType=simple", "w.container:4: Type=simple: must be notify or oneshot"),
         ("[Service]\nKillMode=none", "w.container:4: KillMode=none: must be mixed or control-group"),
         ("[Service]\nExecStart=x", "w.container:4: ExecStart=x: the command is made of [Container]"),
@@ -283,6 +287,8 @@ def test_a_mistake_is_named_with_its_line(text: str, told: str, tmp_path: Path) 
 def test_every_bad_value_is_named_not_only_the_first(tmp_path: Path) -> None:
     text = "PublishPort=80:x\nStopTimeout=z\nVolume=bad name:/v\nHostName=-\n"
     assert sorted(line.split(":")[1] for line in problems(tmp_path, IMAGE + text)) == ["3", "4", "5", "6"]
+    same = f"{IMAGE}PublishPort=80:x\nPublishPort=80:x\n"
+    assert sorted(line.split(":")[1] for line in problems(tmp_path, same)) == ["3", "4"]
 
 
 def test_values_that_contradict_each_other(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyctl.units import search
+from pyctl.units.world import world_of
 from tests.support.units import lines, services, told, write
 
 
@@ -88,6 +89,17 @@ def test_drop_ins_are_merged_by_name_and_the_nearest_wins(tmp_path: Path) -> Non
     ]
     (command,) = lines(made, "Service", "ExecStart")
     assert command.endswith(" --label only=1 x.org/other")
+
+
+def test_of_two_folders_the_stronger_has_the_drop_in(tmp_path: Path) -> None:
+    write(tmp_path / "strong", {"a.container.d/1.conf": "[Container]\nLabel=l=strong\n"})
+    drop_in = "[Container]\nLabel={}=weak\n"
+    weak = {"a.container.d/1.conf": drop_in.format("l"), "a.container.d/0.conf": drop_in.format("m")}
+    write(tmp_path / "weak", {**weak, "a.container": "[Container]\nImage=x.org/a\n"})
+    world, _ = world_of([f"{tmp_path}/strong", f"{tmp_path}/weak"], ["/usr/bin/pyctl"])
+    source = world.source("a.container")
+    assert source is not None
+    assert [e.value for e in source.unit.entries("Container") if e.key == "Label"] == ["m=weak", "l=strong"]
 
 
 def test_problems_name_the_drop_in(tmp_path: Path) -> None:
