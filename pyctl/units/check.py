@@ -190,9 +190,12 @@ class _Trial:
         words += [word for given in options for word in given.words]
         try:
             parsed = parser.parse([*words, *self.args])
-            if parsed.args[: len(self.args)] != self.args or len(parsed.args) != len(self.args):
-                stray = next((word for word in parsed.args if word not in self.args), parsed.args[0])
-                return Error(f"{stray} is no option")
+            if parsed.args != self.args:
+                stray = [word for word in parsed.args if word not in self.args]
+                lost = [word for word in self.args if word not in parsed.args]
+                return Error(
+                    f"{stray[0]} is no option" if stray else f"{''.join(lost[:1])} would be taken for an option"
+                )
             deeper = _DEEPER.get(parsed.command.path)
             if deeper:
                 deeper(parsed, self.facts)

@@ -314,6 +314,11 @@ def test_what_is_missing_on_the_host_is_a_warning(tmp_path: Path) -> None:
         ("volume", "[Volume]\nOptions=a\n", "w.volume:2: Options=a: needs Device="),
         ("volume", "[Volume]\nDriver=image\n", "w.volume:2: Driver=image: needs Image="),
         ("volume", "[Volume]\nVolumeName=-x\n", "w.volume:2: VolumeName=: unknown option -x"),
+        (
+            "volume",
+            "[Volume]\nVolumeName=--root=/x\n",
+            "w.volume:2: VolumeName=: --root=/x would be taken for an option",
+        ),
         ("image", "[Image]\n", "w.image: [Image] names no image"),
         ("image", "[Image]\nImage=A:B:C\n", None),
         ("image", "[Image]\nImage=x.org/a\n[Service]\nType=notify\n", "w.image:4: Type=notify: must be oneshot"),
