@@ -265,9 +265,6 @@ def _service(draft: Draft, line: Line, name: str, oneshot: bool) -> None:
         service.append(("NotifyAccess", "all"))
     if not draft.entry("SyslogIdentifier", "Service"):
         service.append(("SyslogIdentifier", "%N"))
-    if not draft.entry("SuccessExitStatus", "Service"):
-        # Ended by TERM is a clean end to systemd; the supervisor passes it on as this status.
-        service.append(("SuccessExitStatus", "143"))
     _stop_time(draft)
     service.append(("ExecStart", command_line([*called, *line.words()])))
     service.append(("ExecStop", remove))

@@ -99,8 +99,7 @@ def _service(spec: ContainerSpec, wishes: Wishes) -> list[str]:
     if wishes.start_timeout_s >= 0:
         lines.append(f"TimeoutStartSec={wishes.start_timeout_s}")
     lines.append(f"TimeoutStopSec={wishes.stop_timeout_s + _STOP_MARGIN_S}")
-    # Ended by TERM is a clean end to systemd; the supervisor passes it on as this status.
-    return [*lines, "SuccessExitStatus=143", "SyslogIdentifier=%N"]
+    return [*lines, "SyslogIdentifier=%N"]
 
 
 def _own_policy(spec: ContainerSpec) -> str:
@@ -234,6 +233,7 @@ def _existing(spec: ContainerSpec, wishes: Wishes, pyctl: Sequence[str]) -> list
     # The container has a cgroup of its own; the main process is the command that stays attached to it.
     return [
         "Type=exec",
+        "SuccessExitStatus=143",  # ended by TERM, as asked
         f"ExecStart={command_line([*called, 'start', '--attach', name])}",
         f"ExecStop={stop}",
         f"ExecStopPost={stop}",

@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.lingering import NEEDS_DISPOSABLE_HOST, TOP, as_user, import_box, lingering_user, pyctl, run
-from tests.support.units import SERVICES_ARE_BUILT
 from tests.support.waiting import wait_until
 
-pytestmark = [NEEDS_DISPOSABLE_HOST, pytest.mark.skipif(not SERVICES_ARE_BUILT, reason="run --sdnotify is not built")]
+pytestmark = NEEDS_DISPOSABLE_HOST
 GENERATORS = Path("/etc/systemd/user-generators")
 ADMIN = Path("/etc/containers/systemd/users")
 WRAPPER = Path("/usr/local/bin/pyctl")

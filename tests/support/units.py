@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import unittest.mock
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from pyctl.cli import table
 from pyctl.engine.request_facts import RequestFacts
 from pyctl.units.draft import Made
 from pyctl.units.world import make, world_of
@@ -25,10 +22,6 @@ FACTS = RequestFacts(
     subgid_ranges=((100000, 65536),),
 )
 
-SERVICES_ARE_BUILT = not next(row for row in table.find("run").rows if row.name == "sdnotify").refused
-_MODES = ("container", "conmon", "healthy", "ignore")
-_SDNOTIFY = table.opt("sdnotify", "", table.STRING, "", default="container", choices=_MODES)
-
 
 def write(folder: Path, files: dict[str, str]) -> None:
     """Files by their paths below the folder."""
@@ -38,35 +31,13 @@ def write(folder: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-@contextlib.contextmanager
-def notifying() -> Iterator[None]:
-    """As if `run --sdnotify` were built, until it is."""
-    if SERVICES_ARE_BUILT:
-        yield
-        return
-    true_find = table.find
-
-    def find(path: str) -> table.Command:
-        found = true_find(path)
-        if found.path != "run":
-            return found
-        rows = [r if isinstance(r, str) or r.name != "sdnotify" else _SDNOTIFY for r in found.options]
-        return table.command(
-            found.path, found.usage, found.summary, found.run, *rows, args=found.args, interspersed=False
-        )
-
-    with unittest.mock.patch.object(table, "find", find):
-        yield
-
-
 def services(
     folder: Path, names: Iterable[str] = (), systemd: dict[str, frozenset[str]] | None = None
 ) -> dict[str, Made]:
     """Service → what was made, of all sources in the folder or of some.  systemd: the keys that it knows."""
-    with notifying():
-        world, _ = world_of([str(folder)], ["/usr/bin/pyctl"])
-        world.systemd_keys = systemd or {}
-        return {made.service: made for made in make(names or sorted(world.paths), world, FACTS)}
+    world, _ = world_of([str(folder)], ["/usr/bin/pyctl"])
+    world.systemd_keys = systemd or {}
+    return {made.service: made for made in make(names or sorted(world.paths), world, FACTS)}
 
 
 def lines(made: Made, section: str, key: str) -> list[str]:

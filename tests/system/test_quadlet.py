@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import COMMAND, IS_PODMAN, TOP, Engine
-from tests.support.units import SERVICES_ARE_BUILT, write
+from tests.support.units import write
 
 pytestmark = pytest.mark.skipif(IS_PODMAN, reason="Podman 5.4 has no such commands")
 NO_SYSTEMD = pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="about a machine without systemd")
-
-WITH_CONTAINERS = pytest.mark.skipif(not SERVICES_ARE_BUILT, reason="run --sdnotify is not built")
 
 
 class Units:
@@ -46,7 +44,6 @@ FILES = {
 }
 
 
-@WITH_CONTAINERS
 def test_verify_names_every_mistake_and_writes_nothing(units: Units) -> None:
     write(units.folder, {**FILES, "bad.container": "[Container]\nImage=x.org/a\nNope=1\nStopTimeout=x\n[Other]\n"})
     before = sorted(units.engine.home.rglob("*"))
@@ -65,7 +62,6 @@ def test_verify_names_every_mistake_and_writes_nothing(units: Units) -> None:
 
 
 @NO_SYSTEMD
-@WITH_CONTAINERS
 def test_install_list_print_and_rm(units: Units) -> None:
     write(units.folder, FILES)
     result = units.engine("quadlet", "install", *(units.folder / name for name in FILES))
@@ -117,7 +113,6 @@ def test_nothing_is_installed_when_one_file_is_wrong(units: Units) -> None:
     assert units.tree() == []
 
 
-@WITH_CONTAINERS
 def test_what_is_there_is_not_overwritten(units: Units) -> None:
     write(units.folder, FILES)
     install = ["quadlet", "install", "--reload-systemd=false"]
@@ -151,7 +146,6 @@ def test_all_is_taken_back_when_a_write_fails(units: Units) -> None:
     assert not (units.sources / "sub").exists()
 
 
-@WITH_CONTAINERS
 def test_links_that_are_no_longer_asked_for_are_removed(units: Units) -> None:
     write(units.folder, FILES)
     install = ["quadlet", "install", "--reload-systemd=false", "--replace"]
@@ -162,7 +156,6 @@ def test_links_that_are_no_longer_asked_for_are_removed(units: Units) -> None:
     assert (units.services / "other.target.wants/web.service").is_symlink()
 
 
-@WITH_CONTAINERS
 def test_a_folder_with_what_its_units_need(units: Units) -> None:
     app = units.folder / "app"
     write(
@@ -187,7 +180,6 @@ def test_a_folder_with_what_its_units_need(units: Units) -> None:
     assert units.tree() == ["containers/systemd/app/site/index.html", "containers/systemd/app/web.env"]
 
 
-@WITH_CONTAINERS
 def test_services_are_made_anew_after_a_change(units: Units) -> None:
     write(units.folder, FILES)
     units.engine("quadlet", "install", "--reload-systemd=false", *(units.folder / name for name in FILES))
@@ -199,7 +191,6 @@ def test_services_are_made_anew_after_a_change(units: Units) -> None:
     assert not (units.services / "other.service").exists()
 
 
-@WITH_CONTAINERS
 def test_the_generator_makes_what_it_can(units: Units) -> None:
     write(units.sources, {**FILES, "bad.container": "[Container]\nImage=x.org/a\nNope=1\n", "odd.container": "\xff[\n"})
     out = units.folder / "out"

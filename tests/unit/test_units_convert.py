@@ -57,7 +57,6 @@ def test_a_whole_service(tmp_path: Path) -> None:
         "Type=notify",
         "NotifyAccess=all",
         "SyslogIdentifier=%N",
-        "SuccessExitStatus=143",
         f"ExecStart={run}",
         "ExecStop=/usr/bin/pyctl rm -v -f -i systemd-%N",
         "ExecStopPost=-/usr/bin/pyctl rm -v -f -i systemd-%N",

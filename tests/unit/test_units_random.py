@@ -17,7 +17,7 @@ from pyctl.cli import verb_quadlet
 from pyctl.units import keys, syntax
 from pyctl.units.search import KINDS
 from pyctl.units.world import make, world_of
-from tests.support.units import FACTS, notifying
+from tests.support.units import FACTS
 
 _KEYS = sorted({key for kind in keys.KINDS.values() for key in kind.rows} | {"Type", "WantedBy", "Alias", "Nope", ""})
 _SECTIONS = [*(kind.capitalize() for kind in KINDS), "Unit", "Service", "Install", "Quadlet", "X-Mine", "Nope", ""]
@@ -72,7 +72,7 @@ def test_any_file_is_judged_and_nothing_is_written(folder: Path, file: tuple[str
     before, here = _tree(folder), os.listdir(".")
     try:
         world, _ = world_of([str(folder)], ["/usr/bin/pyctl"])
-        with notifying(), contextlib.redirect_stderr(io.StringIO()) as told:
+        with contextlib.redirect_stderr(io.StringIO()) as told:
             made = make(sorted(world.paths), world, FACTS)
             verb_quadlet.tell([problem for service in made for problem in service.problems])
         assert told.getvalue().replace("\n", "").isprintable()
