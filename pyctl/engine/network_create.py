@@ -38,8 +38,8 @@ _MIN_MTU, _MAX_MTU = 68, 65535
 _MAX_NAME = 255
 
 
-def create(db: Database, name: str, options: Options) -> NetworkConfig:
-    """Check all options, choose what was left open, and store the network.  Raises UsageError, Error."""
+def asked(name: str, options: Options) -> NetworkConfig:
+    """What the options say, checked; what depends on other networks is still open.  Raises UsageError, Error."""
     check_name(name) if name else None
     if options.driver in ("macvlan", "ipvlan"):
         raise Error(f"--driver {options.driver} is not available: {_NO_ROOT}", hint="the driver here is bridge")
@@ -54,9 +54,24 @@ def create(db: Database, name: str, options: Options) -> NetworkConfig:
         raise UsageError(
             f"--interface-name {interface}: no name for an interface", hint="1 to 15 characters, no spaces or slashes"
         )
-    subnets = _given_subnets(options)
-    dns_servers = _dns_servers(options)
-    routes = tuple(_route(word) for word in options.route)
+    return NetworkConfig(
+        id="",
+        name=name,
+        interface=interface,
+        subnets=tuple(_given_subnets(options)),
+        routes=tuple(_route(word) for word in options.route),
+        internal=bool(options.internal),
+        dns_enabled=not options.disable_dns and options.ipam_driver != "none",
+        dns_servers=_dns_servers(options),
+        labels=_pairs(options.label),
+        options=driver_options,
+        ipam_driver=options.ipam_driver or "host-local",
+    )
+
+
+def create(db: Database, name: str, options: Options) -> NetworkConfig:
+    """Check all options, choose what was left open, and store the network.  Raises UsageError, Error."""
+    network = asked(name, options)
     store = NetworkStore(db)
     with db.transaction():
         if name and options.ignore:
@@ -64,26 +79,20 @@ def create(db: Database, name: str, options: Options) -> NetworkConfig:
             if found is not None and found.name == name:
                 return found
         networks = store.every()
-        taken = [ipam.parse_range(s.subnet) for network in networks for s in network.subnets]
-        names = {network.name for network in networks}
-        interfaces = {network.interface for network in networks}
-        if interface in interfaces:
-            raise Error(f"--interface-name {interface}: another network has this bridge")
-        interface = interface or _free_interface(names | interfaces if not name else interfaces)
-        network = NetworkConfig(
+        taken = [ipam.parse_range(s.subnet) for other in networks for s in other.subnets]
+        names = {other.name for other in networks}
+        interfaces = {other.interface for other in networks}
+        if network.interface in interfaces:
+            raise Error(f"--interface-name {network.interface}: another network has this bridge")
+        interface = network.interface or _free_interface(names | interfaces if not name else interfaces)
+        subnets = () if options.ipam_driver == "none" else _subnets(options, list(network.subnets), taken)
+        network = network.replace(
             id=os.urandom(32).hex(),
             name=name or interface,
             interface=interface,
-            subnets=() if options.ipam_driver == "none" else _subnets(options, subnets, taken),
-            routes=routes,
-            internal=bool(options.internal),
-            dns_enabled=not options.disable_dns and options.ipam_driver != "none",
-            dns_servers=dns_servers,
-            labels=_pairs(options.label),
-            options=driver_options,
-            ipam_driver=options.ipam_driver or "host-local",
+            subnets=subnets,
+            ipv6=bool(options.ipv6) or any(":" in s.subnet for s in subnets),
         )
-        network = network.replace(ipv6=bool(options.ipv6) or any(":" in s.subnet for s in network.subnets))
         store.add(network)
     return store.get(network.id)
 

@@ -251,8 +251,15 @@ def _volume(parsed: parser.Parsed, _facts: RequestFacts) -> None:
     check_options({key: value for key, _, value in (word.partition("=") for word in parsed.options.opt)})
 
 
+def _network(parsed: parser.Parsed, _facts: RequestFacts) -> None:
+    from pyctl.engine.network_create import asked  # addresses and more, for those who have a .network file
+
+    asked(parsed.args[0], parsed.options)
+
+
 _DEEPER: dict[str, Callable[[parser.Parsed, RequestFacts], None]] = {
     "run": _run,
     "pull": _pull,
     "volume create": _volume,
+    "network create": _network,
 }

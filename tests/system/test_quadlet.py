@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pyctl.units import syntax
 from tests.support.engine import COMMAND, IS_PODMAN, TOP, Engine
 from tests.support.units import write
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(IS_PODMAN, reason="Podman 5.4 has no such commands")
 NO_SYSTEMD = pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="about a machine without systemd")
@@ -209,6 +211,50 @@ def test_the_generator_makes_what_it_can(units: Units) -> None:
     ended = subprocess.run([script, again, again, again], env=env, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert sorted(p.name for p in again.iterdir()) == sorted(p.name for p in out.iterdir())
+
+
+def started(engine: Engine, folder: Path, service: str) -> None:
+    """Runs a service's command as systemd would."""
+    (line,) = [text for text in (folder / service).read_text().splitlines() if text.startswith("ExecStart=")]
+    words = syntax.words(line[10:])
+    for given, meant in {"%n": service, "%N": service.removesuffix(".service"), "$$": "$"}.items():
+        words = [word.replace(given, meant) for word in words]
+    env = engine.environment(None)
+    ended = subprocess.run(words, env=env, cwd=engine.home, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+
+
+TOGETHER = {
+    "net.network": "[Network]\nSubnet=10.99.7.0/24\nInternal=yes\nLabel=a=b\n",
+    "data.volume": "[Volume]\nVolumeName=t-data\n",
+    "web.container": (
+        "[Container]\nImage=busybox\nPull=never\nNetwork=net.network:ip=10.99.7.9\nVolume=data.volume:/d\n"
+        "CgroupsMode=enabled\nEnvironment=A=1 'B=it is'\n"
+        'Exec=sh -c "echo $$A \\"$$B\\" >/d/out; sleep 100"\n'
+    ),
+}
+
+
+def test_what_the_services_run(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path, TOGETHER)
+    out = tmp_path / "out"
+    out.mkdir()
+    engine("quadlet", "generator", out, env={"QUADLET_UNIT_DIRS": str(tmp_path)})
+    try:
+        for service in ("net-network.service", "net-network.service", "data-volume.service", "web.service"):
+            started(engine, out, service)
+        (network,) = engine.json("network", "inspect", "systemd-net")
+        assert (network["internal"], network["labels"]) == (True, {"a": "b"})
+        engine.wait_state("systemd-web", "running")
+        found = engine.inspect("systemd-web")
+        assert found["NetworkSettings"]["Networks"]["systemd-net"]["IPAddress"] == "10.99.7.9"
+        assert found["Config"]["Labels"]["PODMAN_SYSTEMD_UNIT"] == "web.service"
+        written = ["exec", "systemd-web", "cat", "/d/out"]
+        wait_until(lambda: engine(*written, status=None).out == "1 it is\n", 15, "it has run")
+    finally:
+        engine("rm", "-f", "-t", "0", "systemd-web", status=None)
+        engine("volume", "rm", "t-data", status=None)
+        engine("network", "rm", "systemd-net", status=None)
 
 
 def test_a_unit_of_a_container(engine: Engine, tmp_path: Path) -> None:

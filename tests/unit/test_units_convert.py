@@ -167,6 +167,18 @@ def test_references_become_dependencies(tmp_path: Path) -> None:
     assert lines(made["pulled-image.service"], "Service", "RemainAfterExit") == ["yes"]
 
 
+def test_networks(tmp_path: Path) -> None:
+    write(tmp_path, {"n.network": "[Network]\n", "o.network": "[Network]\nNetworkName=other\n"})
+    assert command(tmp_path, "Network=n.network:ip=10.89.0.9\nNetwork=o.network\nNetworkAlias=db\n") == (
+        "--network-alias db --network systemd-n:ip=10.89.0.9 --network other x.org/a:1"
+    )
+    made = services(tmp_path)
+    assert lines(made["w.service"], "Unit", "Requires") == ["n-network.service", "o-network.service"]
+    assert lines(made["n-network.service"], "Service", "ExecStart") == [
+        "/usr/bin/pyctl network create --ignore systemd-n"
+    ]
+
+
 def test_a_volume_s_options(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -318,6 +330,14 @@ def test_what_is_missing_on_the_host_is_a_warning(tmp_path: Path) -> None:
             "[Volume]\nVolumeName=--root=/x\n",
             "w.volume:2: VolumeName=: --root=/x would be taken for an option",
         ),
+        ("network", "[Network]\nGateway=10.1.0.1\n", "w.network:2: Gateway=10.1.0.1: there is no Subnet= for it"),
+        ("network", "[Network]\nSubnet=10.1.0.0/33\n", None),
+        (
+            "network",
+            "[Network]\nSubnet=10.1.0.0/24\nGateway=10.2.0.1\n",
+            "w.network:3: Gateway=: --gateway 10.2.0.1: not in the subnet 10.1.0.0/24",
+        ),
+        ("network", "[Network]\nNetworkName=host\n", None),
         ("image", "[Image]\n", "w.image: [Image] names no image"),
         ("image", "[Image]\nImage=A:B:C\n", None),
         ("image", "[Image]\nImage=x.org/a\n[Service]\nType=notify\n", "w.image:4: Type=notify: must be oneshot"),
@@ -372,6 +392,8 @@ def test_kinds_open_with_their_commands(kind: str, tmp_path: Path) -> None:
         assert told(made, tmp_path) == [
             f"w.{kind}:1: .{kind} files need pyctl {needed}, which is not available: {missing}"
         ]
+    else:
+        assert told(made, tmp_path) == []
 
 
 def test_every_option_of_the_table_s_rows_is_known() -> None:
