@@ -68,7 +68,18 @@ def copies_of(words: Sequence[str], place: Place) -> list[Copy]:
                     found += _tree(folder, f"{place.sources}/{drop_ins}", word)
     if not any(search.is_unit_file(os.path.basename(copy.target)) for copy in found):
         raise UsageError("none of these is a unit file", hint=f"their names end with .{' .'.join(search.KINDS)}")
-    return list(dict.fromkeys(found))
+    return _with_whole_links(list(dict.fromkeys(found)))
+
+
+def _with_whole_links(copies: list[Copy]) -> list[Copy]:
+    """A link whose file neither comes along nor is there becomes a file of its own."""
+    coming = {copy.target for copy in copies}
+
+    def is_whole(copy: Copy) -> bool:
+        file = f"{os.path.dirname(copy.target)}/{copy.link}"
+        return file in coming or os.path.isfile(file)
+
+    return [copy.replace(link="") if copy.link and not is_whole(copy) else copy for copy in copies]
 
 
 def _copy(path: str, target: str) -> Copy:
@@ -200,12 +211,18 @@ def find_source(name: str, place: Place) -> str:
 
 
 def users_of(file: str, place: Place, leaving: set[str]) -> list[str]:
-    """The user's other sources that refer to `file` and stay."""
+    """The user's other sources that refer to `file`, or are links to it, and stay."""
     from pyctl.units.convert import convert
 
     world, _ = world_of((place.sources,), ())
-    others = (name for name in sorted(world.paths) if name not in leaving)
-    return [n for n in others if (source := world.source(n)) and file in convert(source, world).refers]
+    path = os.path.realpath(world.paths[file])
+    found = []
+    for name in sorted(world.paths.keys() - leaving - {file}):
+        source = world.source(name)
+        is_link = os.path.islink(world.paths[name]) and os.path.realpath(world.paths[name]) == path
+        if is_link or (source and file in convert(source, world).refers):
+            found.append(name)
+    return found
 
 
 def remove(file: str, place: Place) -> str:

@@ -15,7 +15,7 @@ from pyctl.cli.options_global import ROWS as GLOBAL_ROWS
 from pyctl.cli.verb_version import VERSION
 from pyctl.units import draft
 from pyctl.units.convert import is_unit_name
-from pyctl.units.own_command import global_words
+from pyctl.units.own_command import run_words
 from pyctl.units.syntax import command_line, literal, plain, quote
 from rootless.errors import Error, UsageError
 from rootless.values import Value
@@ -160,7 +160,7 @@ def _made_with(spec: ContainerSpec, template: bool) -> tuple[list[str], list[str
         words.append(_word(row, _with_absolute_paths(row, text, spec)))
     if not named:
         words.insert(0, f"--name={literal(spec.name)}" + "-%i" * template)
-    return words, [literal(word) for word in parsed.args], global_words(parsed.globals)
+    return words, [literal(word) for word in parsed.args], run_words(parsed.globals)
 
 
 def _start(argv: list[str], parsed: parser.Parsed) -> int:

@@ -7,20 +7,35 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyctl.cli.parser import Options
 
-_GLOBALS = ("log_level", "root", "runroot", "runtime", "storage_driver", "cgroup_manager", "config")
+# Which containers there are, and how much is told: the calling command's own.
+_OWN = ("log_level", "root", "runroot")
+# How a container is run: also those of the command that made it.
+_OF_RUN = ("runtime", "storage_driver", "cgroup_manager", "config")
+_FOLDERS = frozenset(("root", "runroot", "config"))
 
 
 def own_words(globals_: Options) -> tuple[str, ...]:
     """The program, and the options of pyctl itself that this command was given."""
-    return (*program(sys.argv[0]), *global_words(globals_))
+    return (*program(sys.argv[0]), *_words(globals_, (*_OWN, *_OF_RUN)))
 
 
-def global_words(globals_: Options) -> tuple[str, ...]:
-    """The options of pyctl itself that are given, as words."""
-    given = (field for field in _GLOBALS if globals_.given(field))
-    return tuple(f"--{field.replace('_', '-')}={globals_.get(field)}" for field in given)
+def run_words(globals_: Options) -> tuple[str, ...]:
+    """The options of pyctl itself that say how a container is run, as another command was given them."""
+    return _words(globals_, _OF_RUN)
+
+
+def _words(globals_: Options, fields: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    for field in fields:
+        if globals_.given(field):
+            value = str(globals_.get(field))
+            shown = os.path.abspath(value) if field in _FOLDERS else value
+            found.append(f"--{field.replace('_', '-')}={shown}")
+    return tuple(found)
 
 
 def program(script: str) -> tuple[str, ...]:

@@ -201,13 +201,16 @@ def test_an_instance_of_a_template(host: Host) -> None:
     assert show("t-many@one.service", "Result") == "success"
 
 
+ODD = r'''"a=b c%% \"q\" it's \\ $$X \x41 ; é"'''
+
+
 def test_systemd_finds_nothing_to_say(host: Host) -> None:
     """systemd-analyze knows every line of what is made, odd names and all."""
     odd = host.folder / "a b%"
     write(
         odd,
         {
-            "t-odd.volume": '[Volume]\nLabel="a=b c%%"\n[Install]\nWantedBy=default.target\n',
+            "t-odd.volume": f"[Volume]\nLabel={ODD}\n[Install]\nWantedBy=default.target\n",
             "i.image": "[Image]\nImage=x.org/y\n",
         },
     )
@@ -220,5 +223,7 @@ def test_systemd_finds_nothing_to_say(host: Host) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert show("t-odd-volume.service", "UnitFileState") == "enabled"
     systemctl("start", "t-odd-volume.service")
-    assert host.engine("volume", "inspect", "-f", "{{.Labels.a}}", "systemd-t-odd").line == "b c%"
+    assert (
+        host.engine("volume", "inspect", "-f", "{{.Labels.a}}", "systemd-t-odd").line == """b c% "q" it's \\ $X A ; é"""
+    )
     host.engine("volume", "rm", "systemd-t-odd")

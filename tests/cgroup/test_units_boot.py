@@ -22,11 +22,12 @@ pytestmark = NEEDS_DISPOSABLE_HOST
 GENERATORS = Path("/etc/systemd/user-generators")
 ADMIN = Path("/etc/containers/systemd/users")
 WRAPPER = Path("/usr/local/bin/pyctl")
-SERVER = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 1 & wait; done"
+SERVER = "echo it is up; trap 'exit 0' TERM; while :; do /bin/busybox sleep 1 & wait; done"
 CONTAINER = f"""[Container]
 Image=box
 Pull=never
 Network=none
+LogDriver=journald
 Exec=/bin/busybox sh -c "{SERVER}"
 [Install]
 WantedBy=default.target
@@ -76,6 +77,8 @@ def test_units_of_the_user_s_start_at_boot(user: pwd.struct_passwd) -> None:
     for unit in ("t-quad.service", "container-t-gen.service"):
         wait_active(user, unit)
     assert set(run(*pyctl(user), "ps", "--format", "{{.Names}}").split()) == {"systemd-t-quad", "t-gen"}
+    # under its unit, as `journalctl --user -u t-quad` asks for it (which reads no volatile journal)
+    wait_until(lambda: "it is up" in run("journalctl", "_SYSTEMD_USER_UNIT=t-quad.service"), 30, "its output", 0.3)
     systemctl(user, "disable", "--now", "container-t-gen.service")
     assert run(*pyctl(user), "quadlet", "rm", "--force", "t-quad") == "t-quad.container\n"
     boot(user)

@@ -178,8 +178,19 @@ def test_a_folder_with_what_its_units_need(units: Units) -> None:
     assert f"--env-file {units.sources}/app/web.env" in text
     assert "--hostname one" in text
     assert "--hostname" not in (units.services / "web@.service").read_text()
+    result = units.engine("quadlet", "rm", "web@", status=125)
+    assert "web@.container is used by web@one.container" in result.err
     units.engine("quadlet", "rm", "--all", "--reload-systemd=false")
     assert units.tree() == ["containers/systemd/app/site/index.html", "containers/systemd/app/web.env"]
+
+
+def test_an_instance_alone_is_a_file_of_its_own(units: Units) -> None:
+    write(units.folder, {"t@.container": "[Container]\nImage=x.org/t\n"})
+    (units.folder / "t@one.container").symlink_to("t@.container")
+    install = ["quadlet", "install", "--reload-systemd=false"]
+    assert units.engine(*install, units.folder / "t@one.container").out == "t@one.service\n"
+    assert not (units.sources / "t@one.container").is_symlink()
+    assert units.engine(*install).out == "t@one.service\n"
 
 
 def test_services_are_made_anew_after_a_change(units: Units) -> None:

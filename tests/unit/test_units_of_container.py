@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyctl.cli.parser import parse
 from pyctl.engine.model import ContainerSpec
 from pyctl.units import syntax
 from pyctl.units.of_container import Wishes, unit
-from pyctl.units.own_command import program
+from pyctl.units.own_command import own_words, program
 from rootless.errors import Error
 from tests.unit.request_support import spec as spec_of
 
@@ -124,22 +126,13 @@ def test_relative_paths(tmp_path: Path) -> None:
 
 
 def test_options_of_pyctl_itself_go_along() -> None:
-    spec = spec_of("--name", "web").replace(
-        command_line=(
-            "pyctl",
-            "--root",
-            "run",
-            "--log-level=debug",
-            "run",
-            "--runtime=crun",
-            "--name",
-            "web",
-            "busybox",
-            "run",
-        )
-    )
-    assert start_words(spec)[:5] == ["/usr/bin/pyctl", "--log-level=debug", "--root=run", "--runtime=crun", "run"]
+    words = ("--root", "run", "--log-level=debug", "run", "--runtime=crun", "--name", "web", "busybox", "run")
+    spec = spec_of("--name", "web").replace(command_line=("pyctl", *words))
+    assert start_words(spec)[:3] == ["/usr/bin/pyctl", "--runtime=crun", "run"]
     assert start_words(spec)[-3:] == ["--name=web", "busybox", "run"]
+    # where the storage is, is the calling command's to say
+    given = own_words(parse(["--root", "there", "--log-level=debug", "info"]).globals)
+    assert given[-2:] == ("--log-level=debug", f"--root={os.path.abspath('there')}")
 
 
 def test_how_a_unit_calls_pyctl(tmp_path: Path) -> None:
