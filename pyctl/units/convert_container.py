@@ -41,8 +41,8 @@ def container(draft: Draft) -> tuple[Line, ...]:
     _devices(draft)
     _pod(draft)
     draft.apply_rows()
-    _networks(draft)
-    _volumes(draft)
+    networks(draft)
+    volumes(draft)
     _mounts(draft)
     _auto_update(draft)
     draft.options += draft.args("PodmanArgs")
@@ -160,7 +160,8 @@ def _pod(draft: Draft) -> None:
         draft.add("--pod-id-file", f"%t/{service_stem(source)}.pod-id", entry=entry)
 
 
-def _networks(draft: Draft) -> None:
+def networks(draft: Draft) -> None:
+    """Each Network=."""
     for entry in draft.entries("Network"):
         draft.add("--network", network_name(draft, entry), entry=entry)
 
@@ -181,7 +182,8 @@ def network_name(draft: Draft, entry: Entry) -> str:
     return found + colon + options
 
 
-def _volumes(draft: Draft) -> None:
+def volumes(draft: Draft) -> None:
+    """Each Volume=."""
     for entry in draft.entries("Volume"):
         draft.add("--volume", volume_words(draft, entry), entry=entry)
 
@@ -256,15 +258,12 @@ def _service(draft: Draft, line: Line, name: str, oneshot: bool) -> None:
     remove = command_line([*called, *before, "rm", "-v", "-f", "-i", name])
     service = draft.service
     service.append(("Environment", "PYCTL_SYSTEMD_UNIT=%n"))
-    if not draft.entry("KillMode", "Service"):
-        service.append(("KillMode", "mixed"))
+    draft.default(KillMode="mixed")
     service.append(("Delegate", "yes"))
     if not oneshot:
-        if not draft.entry("Type", "Service"):
-            service.append(("Type", "notify"))
+        draft.default(Type="notify")
         service.append(("NotifyAccess", "all"))
-    if not draft.entry("SyslogIdentifier", "Service"):
-        service.append(("SyslogIdentifier", "%N"))
+    draft.default(SyslogIdentifier="%N")
     _stop_time(draft)
     service.append(("ExecStart", command_line([*called, *line.words()])))
     service.append(("ExecStop", remove))

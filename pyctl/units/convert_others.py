@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pyctl.units.convert_container import image_name, network_name, volume_words
+from pyctl.units.convert_container import image_name, networks, volumes
 from pyctl.units.draft import Draft, Given, Line, service_name
 from pyctl.units.syntax import command_line, plain, unquoted
 
@@ -26,9 +26,7 @@ def _one_shot(draft: Draft, line: Line) -> tuple[Line, ...]:
     if kind and kind.value != "oneshot":
         draft.wrong(kind, "must be oneshot")
     service = draft.service
-    for key, value in (("Type", "oneshot"), ("RemainAfterExit", "yes"), ("SyslogIdentifier", "%N")):
-        if not draft.entry(key, "Service"):
-            service.append((key, value))
+    draft.default(Type="oneshot", RemainAfterExit="yes", SyslogIdentifier="%N")
     service.append(("ExecStart", command_line([*draft.world.called(), *line.words()])))
     return (line,)
 
@@ -121,10 +119,8 @@ def build(draft: Draft) -> tuple[Line, ...]:
     draft.apply_rows()
     if not draft.entries("ImageTag"):
         draft.wrong(None, "[Build] has no ImageTag=", "ImageTag=localhost/NAME")
-    for entry in draft.entries("Network"):
-        draft.add("--network", network_name(draft, entry), entry=entry)
-    for entry in draft.entries("Volume"):
-        draft.add("--volume", volume_words(draft, entry), entry=entry)
+    networks(draft)
+    volumes(draft)
     file, context = draft.entry("File"), _context(draft)
     if file:
         text = unquoted(file.value)
@@ -176,21 +172,16 @@ def pod(draft: Draft) -> tuple[Line, ...]:
     draft.add("--exit-policy", "stop")
     draft.add("--pod-id-file", id_file)
     draft.apply_rows()
-    for entry in draft.entries("Network"):
-        draft.add("--network", network_name(draft, entry), entry=entry)
-    for entry in draft.entries("Volume"):
-        draft.add("--volume", volume_words(draft, entry), entry=entry)
+    networks(draft)
+    volumes(draft)
     create = _line(draft, "pod create")
-    start = Line(path="pod start", options=(Given(words=("--pod-id-file", id_file)),), globals_=create.globals_)
-    stop = Line(path="pod stop", options=(Given(words=("--pod-id-file", id_file, "--ignore", "--time", "10")),),
-                globals_=create.globals_)  # fmt: skip
-    remove = Line(path="pod rm", options=(Given(words=("--pod-id-file", id_file, "--ignore", "--force")),),
-                  globals_=create.globals_)  # fmt: skip
+    start, stop, remove = (
+        Line(path=path, options=(Given(words=("--pod-id-file", id_file, *more)),), globals_=create.globals_)
+        for path, *more in (["pod start"], ["pod stop", "--ignore", "--time", "10"], ["pod rm", "--ignore", "--force"])
+    )
     called = draft.world.called()
     service = draft.service
-    for key, value in (("Type", "oneshot"), ("RemainAfterExit", "yes"), ("SyslogIdentifier", "%N")):
-        if not draft.entry(key, "Service"):
-            service.append((key, value))
+    draft.default(Type="oneshot", RemainAfterExit="yes", SyslogIdentifier="%N")
     service.append(("Environment", "PYCTL_SYSTEMD_UNIT=%n"))
     for key, line in (("ExecStartPre", create), ("ExecStart", start), ("ExecStop", stop), ("ExecStopPost", remove)):
         service.append((key, command_line([*called, *line.words()])))
@@ -222,8 +213,7 @@ def kube(draft: Draft) -> tuple[Line, ...]:
     draft.add("--replace")
     draft.add("--service-container")
     draft.apply_rows()
-    for net in draft.entries("Network"):
-        draft.add("--network", network_name(draft, net), entry=net)
+    networks(draft)
     for update in draft.entries("AutoUpdate"):
         name, slash, policy = unquoted(update.value).rpartition("/")
         draft.add("--annotation", f"io.containers.autoupdate{slash}{name}={policy}", entry=update)
@@ -239,9 +229,7 @@ def kube(draft: Draft) -> tuple[Line, ...]:
     down = Line(path="kube down", options=force, args=(file,), globals_=play.globals_)
     called = draft.world.called()
     service = draft.service
-    for key, value in (("Type", "notify"), ("NotifyAccess", "all"), ("KillMode", "mixed"), ("SyslogIdentifier", "%N")):
-        if not draft.entry(key, "Service"):
-            service.append((key, value))
+    draft.default(Type="notify", NotifyAccess="all", KillMode="mixed", SyslogIdentifier="%N")
     service.append(("Environment", "PYCTL_SYSTEMD_UNIT=%n"))
     service.append(("ExecStart", command_line([*called, *play.words()])))
     service.append(("ExecStopPost", command_line([*called, *down.words()])))

@@ -166,6 +166,10 @@ class Draft:
         """Words of the command."""
         self.options.append(Given(words=given, entry=entry))
 
+    def default(self, **values: str) -> None:
+        """Lines of [Service], for keys that the source leaves open there."""
+        self.service += [(key, value) for key, value in values.items() if not self.entry(key, "Service")]
+
     def path(self, text: str) -> str:
         """A path of the source: relative to its folder, where it does not begin with a specifier (`%h/x`)."""
         if text.startswith(("/", "%")):

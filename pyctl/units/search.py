@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from pyctl.units.syntax import MOST_BYTES, Problem, Unit, parse
+from rootless.errors import Error
 from rootless.values import Value
 
 TYPE_CHECKING = False
@@ -83,7 +84,10 @@ def is_unit_file(name: str) -> bool:
 
 
 def find(folders: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...], tuple[Problem, ...]]:
-    """(file name → path of the strongest, all folders that may hold drop-ins, problems) below `folders`."""
+    """(file name → path of the strongest, all folders that may hold drop-ins, problems) below `folders`.
+
+    Raises Error for more files than anybody has.
+    """
     found: dict[str, str] = {}
     every: list[str] = []
     problems: list[Problem] = []
@@ -95,16 +99,11 @@ def find(folders: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...], tuple
                 if is_unit_file(name) and name not in found and not os.path.isdir(path):
                     found[name] = path
                     if len(found) > _MOST_FILES:
-                        raise_too_many(folder)
+                        hint = "name the files that are meant"
+                        raise Error(f"{folder}: more than {_MOST_FILES} unit files", hint=hint)
     # Linked to /dev/null: masked, as systemd has it.
     shown = {name: path for name, path in found.items() if os.path.realpath(path) != "/dev/null"}
     return shown, tuple(dict.fromkeys(every)), tuple(problems)
-
-
-def raise_too_many(folder: str) -> None:
-    from rootless.errors import Error
-
-    raise Error(f"{folder}: more than {_MOST_FILES} unit files", hint="name the files that are meant")
 
 
 def _walk(folder: str, problems: list[Problem]) -> Iterator[str]:
