@@ -57,5 +57,7 @@ def _update(container: Container, request: Update) -> None:
         if container.cgroup is None:
             raise Error("a container without a cgroup of its own can have no limits")
         container.cgroup.update(request.writes)
+    if request.new_health:
+        container.replace_health(request.health)
     if request.restart:
         container.plan = container.plan.replace(restart=request.restart, restart_retries=request.restart_retries)

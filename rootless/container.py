@@ -15,7 +15,7 @@ from rootless.errors import Error, LaunchError, os_error_text
 from rootless.events import Teller
 from rootless.fds import Channel, close_all, move_high, write_durably, write_file
 from rootless.loop import READ, Loop, Timer
-from rootless.plan import Exited, LaunchPlan, Ready
+from rootless.plan import Exited, HealthPlan, LaunchPlan, Ready
 from rootless.processes import SIGCHLD, SIGKILL, exit_code, pid_on_host, spawn, wait_for_end_of, wait_or_hang_up
 from rootless.sessions import Sessions
 from rootless.streams import STDERR, STDOUT, Console, Streams
@@ -303,10 +303,7 @@ class Container:
         self.tell("init", "start")
         if self.plan.pidfile:
             write_file(self.plan.pidfile, str(self.host_pid).encode())
-        if self.plan.health is not None:
-            from rootless.checks import HealthChecks
-
-            self.health = HealthChecks(self, self.plan.health)
+        self._begin_checks()
         if self.channel is None:
             return
         try:
@@ -320,6 +317,20 @@ class Container:
             self.sessions.adopt_launcher(channel)
         else:
             channel.close()
+
+    def _begin_checks(self) -> None:
+        if self.plan.health is not None:
+            from rootless.checks import HealthChecks
+
+            self.health = HealthChecks(self, self.plan.health)
+
+    def replace_health(self, plan: HealthPlan | None) -> None:
+        """Another health check, which begins anew; or none."""
+        if self.health is not None:
+            self.health.stop()
+            self.health = None
+        self.plan = self.plan.replace(health=plan)
+        self._begin_checks()
 
     # -- running --------------------------------------------------------------------------------
 

@@ -349,9 +349,11 @@ class Pause(Value):
 
 
 class Update(Value):
-    """Other limits, from now on and for all restarts; all of them or none.  Answer: Done or Failed."""
+    """Other limits (all of them or none), policy, check, now and after restarts.  Answer: Done or Failed."""
 
     writes: tuple[CgroupWrite, ...] = ()
+    new_health: bool = False  # `health` is another check from now on, or none
+    health: HealthPlan | None = None
     restart: str = ""  # another restart policy, "" keeps it
     restart_retries: int = 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyctl.cli.table import BOOL, INT, LIST, STRING, UINT, Command, Option, command, no, opt
+from pyctl.cli.table import BOOL, INT, LIST, STRING, Command, Option, command, opt
 
 _LATEST = opt("latest", "l", BOOL, "The container that was made last")
 _LIMITS = (
@@ -105,12 +105,33 @@ def _limits() -> list[Option]:
     return [rows[name] for name in _LIMITS]
 
 
+def _health() -> list[Option]:
+    from pyctl.cli.options_limits import logs_and_health
+
+    return [r for r in logs_and_health() if not isinstance(r, str) and r.name.startswith(("health-", "no-healthcheck"))]
+
+
+def cmd_healthcheck_run() -> Command:
+    return command(
+        "healthcheck run",
+        "CONTAINER",
+        "Run a container's health check now",
+        "pyctl.cli.verb_healthcheck:run",
+        description=(
+            "The result counts as any other. The exit status is 0 where the check passed, 1 where it failed, 125 where"
+            " it could not be run."
+        ),
+        examples=(("pyctl healthcheck run web && echo well", "in a script"),),
+        args=(1, 1),
+        complete="container:running",
+    )
+
+
 def cmd_update() -> Command:
-    health = "the health check of a container cannot be changed yet: make it anew"
     return command(
         "update",
         "CONTAINER",
-        "Change limits of a container",
+        "Change limits, the restart policy or the health check of a container",
         "pyctl.cli.verb_update:update",
         *_limits(),
         opt(
@@ -120,20 +141,11 @@ def cmd_update() -> Command:
             "What to do when it ends: no, on-failure[:N], always, unless-stopped",
             metavar="POLICY",
         ),
-        *(
-            no(f"health-{name}", "", STRING, health)
-            for name in (
-                *("cmd", "interval", "log-destination", "on-failure", "retries", "start-period", "startup-cmd"),
-                *("startup-interval", "startup-retries", "startup-success", "startup-timeout", "timeout"),
-            )
-        ),
-        no("health-max-log-count", "", UINT, health),
-        no("health-max-log-size", "", UINT, health),
-        no("no-healthcheck", "", BOOL, health),
+        *_health(),
         description=(
             "Each limit of a running container is written to its cgroup and read back, all of them or none; what is not"
             " named stays as it is. The change is kept for later starts. 0 takes a bound on memory or processors away,"
-            " -1 one on processes."
+            " -1 one on processes. A health check that is changed begins anew."
         ),
         examples=(("pyctl update --memory 1g --cpus 2 web", "more of both, at once"),),
         args=(1, 1),

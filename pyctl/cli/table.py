@@ -199,6 +199,7 @@ HOMES: dict[str, str] = {
     "unpause": "live",
     "update": "live",
     "rename": "live",
+    "healthcheck run": "live",
     "commit": "files",
     "export": "files",
     "diff": "files",
@@ -309,6 +310,7 @@ GROUPS: dict[str, str] = {
     "network": "Work with networks",
     "quadlet": "Run containers as services, from unit files",
     "volume": "Work with volumes",
+    "healthcheck": "Work with health checks",
     "system": "Look after the storage as a whole",
 }
 

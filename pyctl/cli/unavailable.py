@@ -27,7 +27,6 @@ COMMANDS: dict[str, str] = {
             "cp",
             "generate kube",
             "generate spec",
-            "healthcheck",
             "image build",
             "init",
             "kube",

@@ -1,6 +1,6 @@
 """Containers that exist, changed: paused, unpaused, given other limits.
 
-Weight: `pyctl.engine.state`, `.cgroups`; the parsers of limits where some are given.
+Weight: `pyctl.engine.planner`; the parsers of limits where some are given.
 
 A limit is computed as `run` would compute it, from what was asked for at first and what is asked for now; only files
 whose content differs are written.  The supervisor writes them and reads them back, and only then the new
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 
-from pyctl.engine import state
+from pyctl.engine import request_health, state
 from pyctl.engine.execute import ask
 from pyctl.engine.model import Limits
+from pyctl.engine.planner import health_plan
 from rootless import cgroup_facts, cgroup_limits, cgroup_plan
 from rootless.errors import Error, LimitError, UsageError
 from rootless.plan import Pause, Query, Status, Update
@@ -103,11 +104,12 @@ def pause(engine: Engine, record: ContainerRecord, freeze: bool) -> None:
 
 
 def update(engine: Engine, record: ContainerRecord, options: Options) -> None:
-    """Change limits and the restart policy.  Raises Error, LimitError; then nothing has changed."""
+    """Change limits, restart policy and health check.  Raises Error, LimitError; then nothing has changed."""
     spec = record.specification
     given = [name for name in _FIELDS if options.given(name)]
     restart = options.given("restart")
-    if not given and not restart:
+    checks = any(options.given(name) for name in request_health.OPTIONS)
+    if not given and not restart and not checks:
         raise UsageError("update: say what to change", hint="as pyctl update --memory 512m CONTAINER")
     limits, asked = _merged(spec.limits, options, given)
     changed = spec.replace(limits=limits)
@@ -116,6 +118,8 @@ def update(engine: Engine, record: ContainerRecord, options: Options) -> None:
 
         policy, retries = restart_policy(options, spec.remove)
         changed = changed.replace(restart=policy, restart_retries=retries)
+    if checks:
+        changed = changed.replace(health=request_health.updated(options, spec.health))
     if given:
         _check(engine, changed, asked)
     if record.alive:
@@ -127,6 +131,8 @@ def update(engine: Engine, record: ContainerRecord, options: Options) -> None:
             writes=writes,
             restart=changed.restart if restart else "",
             restart_retries=changed.restart_retries,
+            new_health=checks,
+            health=health_plan(changed.health) if checks else None,
         )
         ask(record.runtime_dir, record.name, request)
     state.replace_specification(engine.db, changed)

@@ -73,7 +73,7 @@ def plan(
         runtime=runtime,
         cgroup=_cgroup(engine, spec, notify is not None),
         log=_log(spec, storage_dir),
-        health=_health(spec.health),
+        health=health_plan(spec.health),
         user=spec.user,
         group_add=_groups(spec),
         set_home=not any(e.startswith("HOME=") for e in spec.env),
@@ -449,7 +449,8 @@ def _log(spec: ContainerSpec, storage_dir: str) -> LogPlan:
     )
 
 
-def _health(health: Health | None) -> HealthPlan | None:
+def health_plan(health: Health | None) -> HealthPlan | None:
+    """For the supervisor; None where nothing is to be checked."""
     if health is None or not health.test or health.test[0] == "NONE":
         return None
     return HealthPlan(

@@ -55,6 +55,29 @@ def health(options: Options, image: ImageChoice) -> Health | None:
     return _startup(options, _regular(options, base))
 
 
+OPTIONS = ("health_cmd", "no_healthcheck", *_REGULAR, "health_max_log_count", "health_max_log_size")
+
+
+def updated(options: Options, held: Health | None) -> Health:
+    """`update`: what is given over what the container has.  Raises UsageError."""
+    if options.get("no_healthcheck"):
+        for field in OPTIONS:
+            if field != "no_healthcheck" and options.given(field):
+                raise UsageError(f"--no-healthcheck excludes --{field.replace('_', '-')}")
+        return NONE
+    command: str = options.get("health_cmd") or ""
+    test = check_words("--health-cmd", command) if command else held.test if held else NONE.test
+    if test[:1] == NONE.test:
+        _refuse_leftovers(options, "no health check")
+        return NONE
+    base = _regular(options, (held or Health(test=test)).replace(test=test))
+    if not options.get("health_startup_cmd") and any(options.given(field) for field in _STARTUP):
+        if not base.startup_test:
+            raise UsageError("there is no start-up check that it could change", hint="add --health-startup-cmd")
+        return _startup_changes(options, base)
+    return _startup(options, base)
+
+
 def _refuse_leftovers(options: Options, why: str) -> None:
     for field in _REGULAR:
         if options.given(field) and not (field == "health_on_failure" and options.get(field) == "none"):
@@ -100,13 +123,19 @@ def _startup(options: Options, base: Health) -> Health:
         return base
     changes: dict[str, Any] = {"startup_test": check_words("--health-startup-cmd", command)}
     if changes["startup_test"] == NONE.test:
-        return base
+        return base.replace(startup_test=())
+    return _startup_changes(options, base.replace(**changes))
+
+
+def _startup_changes(options: Options, base: Health) -> Health:
+    changes: dict[str, Any] = {}
     if options.given("health_startup_interval"):
         changes["startup_interval_ns"] = _interval(options, "health_startup_interval")
     if options.given("health_startup_timeout"):
         changes["startup_timeout_ns"] = _positive(options, "health_startup_timeout")
-    changes["startup_retries"] = options.get("health_startup_retries") or 0
-    changes["startup_success"] = options.get("health_startup_success") or 0
+    for field, name in (("health_startup_retries", "startup_retries"), ("health_startup_success", "startup_success")):
+        if options.given(field):
+            changes[name] = options.get(field) or 0
     return base.replace(**changes)
 
 

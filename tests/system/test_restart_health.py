@@ -113,6 +113,47 @@ class TestHealth:
         engine("run", "-d", "--name", "c", "--no-healthcheck", "busybox", "sleep", "1000")
         assert "health" not in engine("ps", "--format", "{{.Status}}").line
 
+    def test_run_by_hand(self, engine: Engine) -> None:
+        check = ["--health-cmd", "echo said; test -e /ok", "--health-interval=disable", "--health-start-period=1h"]
+        engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
+        assert self.log(engine) == []
+        result = engine("healthcheck", "run", "c", status=1)
+        assert (result.out, result.err) == ("unhealthy\n", "")
+        engine("exec", "c", "touch", "/ok")
+        assert engine("healthcheck", "run", "c").out == ""
+        assert [entry["ExitCode"] for entry in self.log(engine)] == [1, 0]
+        assert self.status(engine) == "healthy"
+        engine("kill", "c")
+        engine("wait", "c")
+        assert "is not running" in engine("healthcheck", "run", "c", status=125).err
+        engine("run", "-d", "--name", "d", "busybox", "sleep", "1000")
+        assert "has no health check" in engine("healthcheck", "run", "d", status=125).err
+        assert "no container" in engine("healthcheck", "run", "nosuch", status=125).err
+
+    def test_another_check_for_a_running_container(self, engine: Engine) -> None:
+        engine("run", "-d", "--name", "c", "busybox", "sleep", "1000")
+        assert "add --health-cmd" in engine("update", "--health-retries=2", "c", status=125).err
+        engine("update", "--health-cmd=test -e /ok", "--health-interval=100ms", "--health-retries=2", "c")
+        wait_until(lambda: self.status(engine) == "unhealthy")
+        engine("update", "--health-cmd=true", "c")  # what is not named stays as it is
+        wait_until(lambda: self.status(engine) == "healthy")
+        held = engine.inspect("c")["Config"]["Healthcheck"]
+        assert (held["Test"], held["Interval"], held["Retries"]) == (["CMD-SHELL", "true"], 100_000_000, 2)
+        engine("update", "--health-startup-cmd=false", "--health-startup-interval=100ms", "c")
+        wait_until(lambda: self.status(engine) == "starting" and len(self.log(engine)) > 1)
+        assert "excludes" in engine("update", "--no-healthcheck", "--health-cmd=true", "c", status=125).err
+        assert "more than 0" in engine("update", "--health-timeout=0s", "c", status=125).err
+        engine("update", "--no-healthcheck", "c")
+        assert engine.inspect("c")["Config"]["Healthcheck"]["Test"] == ["NONE"]
+        assert "has no health check" in engine("healthcheck", "run", "c", status=125).err
+        assert "health" not in engine("ps", "--format", "{{.Status}}").line
+        # one that does not run has it at its next start
+        engine("stop", "-t", "0", "c")
+        engine("update", "--health-cmd=true", "--health-interval=100ms", "--health-on-failure=kill", "c")
+        engine("start", "c")
+        wait_until(lambda: self.status(engine) == "healthy")
+        assert engine.inspect("c")["Config"]["HealthcheckOnFailureAction"] == "kill"
+
     def test_checks_stop_with_the_container(self, engine: Engine) -> None:
         check = ["--health-cmd", "true", "--health-interval", "50ms"]
         engine("run", "-d", "--name", "c", *check, "busybox", "sleep", "1000")
