@@ -25,7 +25,7 @@ import os
 import sys
 
 from rootless import libc
-from rootless.processes import SIGKILL
+from rootless.processes import HANDLED_SIGNALS, SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ def start(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "")
         if os.getppid() not in (0, parent):
             os._exit(1)  # it has gone already
         _close_others({service.socket.fileno() for service in services})
-        libc.unblock_all_signals()  # SIGPIPE stays ignored: a client may leave at any time
+        # SIGPIPE stays ignored: a client may leave at any time.  And so does, for as long as a container takes to
+        # stop, what a service manager or a session that ends sends to every process.
+        libc.block_signals(HANDLED_SIGNALS[1:])
         serve(services, host_ipv4, host_ipv6)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)  # seen with --log-level=debug

@@ -10,9 +10,14 @@ import os
 from rootless import libc
 from rootless.errors import LaunchError, os_error_text
 from rootless.fds import read_file, write_file
+from rootless.loop import READ
 from rootless.plan import NetworkPlan
 from rootless.processes import HANDLED_SIGNALS, restore_signals
 from rootless.userns import SUPERVISOR_FILE, start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.loop import Loop
 
 
 class Connection:
@@ -87,6 +92,19 @@ class Connection:
         if "/dev/net/tun" in text:
             hint = "an administrator can run: modprobe tun && chmod 666 /dev/net/tun; or use --network=none or host"
         raise LaunchError("network", f"slirp4netns: {line}", hint=hint)
+
+    def drain(self, loop: Loop) -> None:
+        """Throw away what it says from now on: with a full pipe it would stand still."""
+
+        def discard(_events: int) -> None:
+            try:
+                if os.read(self._stderr, 65536):
+                    return
+            except BlockingIOError:
+                return
+            loop.forget(self._stderr)
+
+        loop.watch(self._stderr, READ, discard)
 
     def close(self) -> None:
         """slirp4netns ends when its exit-fd does."""

@@ -1,6 +1,6 @@
 """pasta(1) as a container's connection, in the place of slirp4netns (`rootless.netns.Connection`).
 
-Weight: `os`, `rootless.libc`, `rootless.processes`.  Only with --network pasta.
+Weight: `os`, `select` (C), `rootless.libc`, `rootless.processes`.  Only with --network pasta.
 
 It puts itself in the background when the namespace is connected, so its start is a program that ends.  It names the
 namespace by a file, because it may not look into /proc of a process with capabilities that it has dropped.
@@ -9,14 +9,16 @@ namespace by a file, because it may not look into /proc of a process with capabi
 from __future__ import annotations
 
 import os
+import select
 
 from rootless import libc
 from rootless.errors import LaunchError, os_error_text
 from rootless.fds import read_file, write_file
-from rootless.processes import SIGKILL, restore_signals
+from rootless.processes import HANDLED_SIGNALS, SIGKILL, restore_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.loop import Loop
     from rootless.plan import NetworkPlan
 
 _NAMESPACE, _PID = "netns", "pasta.pid"
@@ -53,6 +55,7 @@ class PastaConnection:
                 libc.close_range(3)
                 os.chdir(runtime_dir)
                 restore_signals()
+                libc.block_signals(HANDLED_SIGNALS[1:])  # as slirp4netns: see there
                 os.execve(plan.helper, argv, {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"})
             except OSError as error:
                 os.write(2, f"{plan.helper}: {error.strerror}\n".encode())
@@ -75,13 +78,9 @@ class PastaConnection:
 
     def wait_ready(self) -> None:
         """Until the namespace is connected.  Raises LaunchError with pasta's own words."""
+        text = self._read_until_started()
         starter, self._starter = self._starter, 0
         status = os.waitpid(starter, 0)[1]
-        os.set_blocking(self._stderr, False)
-        try:
-            text = os.read(self._stderr, 65536).decode("utf-8", "replace")
-        except BlockingIOError:
-            text = ""
         if status:
             # Without a system logger some releases say so after every line.
             lines = [line for line in text.splitlines() if line.strip() and "to syslog" not in line]
@@ -94,6 +93,30 @@ class PastaConnection:
             self.pid = int(read_file(f"{self._directory}/{_PID}"))
         except (OSError, ValueError) as error:
             raise LaunchError("network", f"pasta did not say its process id: {error}") from error
+
+    def drain(self, loop: Loop) -> None:
+        """Nothing comes: in the background it has closed its standard error."""
+
+    def _read_until_started(self) -> str:
+        """What it says until its start has ended.  Read all the time: a pipe may hold as little as 4 KiB (pipe(7))."""
+        text = b""
+        started = os.pidfd_open(self._starter)
+        try:
+            poll = select.poll()
+            poll.register(started, select.POLLIN)
+            poll.register(self._stderr, select.POLLIN)
+            while True:
+                ready = {fd for fd, _events in poll.poll()}
+                if self._stderr in ready:
+                    part = os.read(self._stderr, 65536)
+                    text += part
+                    if part:
+                        continue
+                    poll.unregister(self._stderr)
+                if started in ready:
+                    return text.decode("utf-8", "replace")
+        finally:
+            os.close(started)
 
     def close(self) -> None:
         """End it, whatever it is about."""

@@ -172,6 +172,7 @@ class Surroundings:
             self.bridge.wait(loop)
         if self.plan.network.helper:
             self.connection.wait_ready()
+            self.connection.drain(loop)
         if self._publishing is not None:
             self._publishing.connect(self.connection.api_socket, loop, forwarding)
 
