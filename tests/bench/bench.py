@@ -6,6 +6,7 @@
                                             … beside one that the wrapper reaches (as root, in another root)
     make bench ARGS="--rounds 40 --only exec,ps"
     make bench ARGS=--ports                 published ports: throughput, connections (ports.py)
+    make bench ARGS="--transfer --rounds 3" a large layer pulled and pushed (transfer.py)
 
 The two take turns, command by command, so that whatever else the machine does meets both.  Each is timed by a
 process that stands where the command runs (worker.py), so a wrapper's own cost is not in the figures.  Podman's
@@ -55,13 +56,17 @@ class Side:
 
     def call(self, args: list[str]) -> float:
         """Milliseconds from posix_spawn to the command's end."""
+        return self.run(args)[0]
+
+    def run(self, args: list[str]) -> tuple[float, int]:
+        """The same, and the most memory that the command had, in KiB."""
         argv = [*self.command, *args]
         self.to_worker.write(json.dumps(argv) + "\n")
         self.to_worker.flush()
-        took, status = json.loads(self.from_worker.readline())
+        took, status, peak_kib = json.loads(self.from_worker.readline())
         if status:
             raise SystemExit(f"status {status}: {shlex.join(argv)}")
-        return float(took)
+        return float(took), int(peak_kib)
 
 
 def start_worker(env: dict[str, str]) -> tuple[IO[str], IO[str]]:
@@ -118,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="names (or starts of names) to measure, separated by commas")
+    parser.add_argument("--transfer", action="store_true", help="measure pull and push of a large layer instead")
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--ports", action="store_true", help="measure published ports, not commands")
     options = parser.parse_args()
@@ -136,6 +142,11 @@ def main() -> None:
             from tests.bench.ports import measure_ports
 
             measure_ports(sides, options.rounds, options.port)
+            return
+        if options.transfer:
+            from tests.bench.transfer import measure as measure_transfer
+
+            measure_transfer(dict(zip(("pyctl", "podman"), (side.run for side in sides), strict=False)), options.rounds)
             return
         for side in sides:
             side.call(["run", "-d", "--name", "bench-target", "--network=none", side.image, "sleep", "100000"])
