@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 import weakref
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -293,12 +293,23 @@ class Transport:
     def _make_manager(self, own: bool, proxy: str) -> urllib3.PoolManager:
         context = _context(self._tls, own, self.own_host)
         if proxy:
-            manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, num_pools=4, maxsize=8, ssl_context=context)
+            manager: urllib3.PoolManager = urllib3.ProxyManager(
+                proxy, num_pools=4, maxsize=8, ssl_context=context, proxy_headers=_proxy_login(proxy)
+            )
         else:
             manager = urllib3.PoolManager(num_pools=4, maxsize=8, ssl_context=context)
         if not own:
             manager.pool_classes_by_scheme = _checked_pools(self._loopback)
         return manager
+
+
+def _proxy_login(proxy: str) -> dict[str, str]:
+    """What a proxy's own user name and password become; urllib3 leaves those of a URL out."""
+    parts = urlsplit(proxy)
+    if not parts.username:
+        return {}
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return dict(urllib3.make_headers(proxy_basic_auth=login))
 
 
 def _checked_pools(loopback: bool) -> dict[str, type[HTTPConnectionPool]]:
@@ -426,6 +437,9 @@ def _is_small(answer: BaseHTTPResponse) -> bool:
 def _reason(error: Exception, limits: HttpLimits) -> str:
     """Why a connection failed, in the kernel's or resolver's words where they are known."""
     if isinstance(error, ProxyError):
+        refused = str(error.original_error)  # http.client tells the status in words only
+        if refused.startswith("Tunnel connection failed: "):
+            return f"the proxy answers {refused.partition(': ')[2][:100]}"
         return f"proxy: {_reason(error.original_error, limits)}"
     if isinstance(error, NameResolutionError):
         return "the host name cannot be resolved"

@@ -618,3 +618,44 @@ def test_proxy(scripted, more_registries, client):
         assert proxy_for(env, origin_of(f"https://{host}/")) == ""
     assert proxy_for({**env, "NO_PROXY": "*"}, origin_of("https://x/")) == ""
     assert proxy_for(env, origin_of("https://a.localx/")) != ""
+
+
+def test_a_proxy_for_https_is_a_tunnel(scripted, more_registries, certificates, client, small_layout):
+    """What passes is the registry's alone: the proxy sees its own password, a host and a port."""
+    import select
+    import socket
+
+    registry = more_registries(tls=certificates.server)
+    registry.hook(lambda request: not request.headers.get("Authorization") and basic(request))
+
+    def basic(request: Request) -> bool:
+        return request.answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+    def tunnel(request: Request) -> None:
+        scripted.handle(request)
+        if request.headers.get("Proxy-Authorization") != "Basic bWU6c2VjcmV0":
+            request.answer(407)
+            return
+        request.send_response(200)
+        request.end_headers()
+        request.close_connection = True
+        with socket.create_connection(("127.0.0.1", registry.port)) as there:
+            sides = {request.connection: there, there: request.connection}
+            while not scripted.stopped.is_set():
+                for side in select.select(list(sides), [], [], 0.1)[0]:
+                    data = side.recv(1 << 16)
+                    if not data:
+                        return
+                    sides[side].sendall(data)
+
+    scripted._server.RequestHandlerClass.do_CONNECT = tunnel
+    scripted.hook(lambda request: request.command == "CONNECT")
+    env = {"https_proxy": f"http://me:secret@{scripted.address}"}
+    made = client("registry.example:5000", env=env, verify=False, user=("tester", "password"))
+    assert made.manifest(parse("registry.example:5000/small:small")).raw
+    assert {line for line in scripted.seen if line.startswith("CONNECT")} == {"CONNECT registry.example:5000"}
+    assert set(scripted.authorizations) == {""}
+    assert any(registry.authorizations)
+    wrong = client("registry.example:5000", env={"https_proxy": f"http://{scripted.address}"}, verify=False)
+    with pytest.raises(RegistryError, match=r"registry\.example:5000 .* the proxy answers 407"):
+        wrong.connect()
