@@ -6,6 +6,7 @@ that is this thread's when `Bridges` is made.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 
@@ -39,8 +40,7 @@ class Bridges:
 
     def set_uplink(self, name: str) -> None:
         """Mark the interface that leads out."""
-        (index,) = self._links.link_lookup(ifname=name)
-        self._links.link("set", index=index, group=firewall.UPLINK)
+        self._links.link("set", index=_socket.if_nametoindex(name), group=firewall.UPLINK)
 
     def attach(self, endpoint: Endpoint, netns: int, order: int, *, replace: bool) -> str:
         """Give a container an interface; returns the name of its outer end, for `detach`.
@@ -53,14 +53,14 @@ class Bridges:
         try:
             bridge = self._bridge(network)
             outer = self._pair(endpoint, bridge, netns, replace)
-        except NetlinkError as error:
+        except (NetlinkError, OSError) as error:
             self._drop_bridge(network.id)
             raise _failed(endpoint, error) from error
         self._pairs.setdefault(network.id, set()).add(outer)
         try:
-            inside = self._inside(netns)
+            inside, index = self._inside(netns, endpoint.interface)
             try:
-                self._configure(inside, endpoint, order)
+                _configure(inside, index, endpoint, order)
             finally:
                 inside.close()
         except (NetlinkError, OSError) as error:
@@ -71,11 +71,11 @@ class Bridges:
     def detach(self, network_id: str, outer: str) -> None:
         """Take an interface away; the bridge goes with its last one."""
         try:
-            index = self._links.link_lookup(ifname=outer)
-            if index:
-                self._links.link("del", index=index[0])
+            self._links.link("del", index=_socket.if_nametoindex(outer))
+        except OSError:
+            pass  # it went with the container's namespace: there is no such interface (ENODEV, by name or by index)
         except NetlinkError as error:
-            if error.code not in (errno.ENODEV, errno.ENOENT):  # it went with the container's namespace
+            if error.code != errno.ENODEV:
                 raise
         pairs = self._pairs.get(network_id, set())
         pairs.discard(outer)
@@ -106,7 +106,7 @@ class Bridges:
             mtu=_mtu(network),
             **options,
         )
-        index = int(links.link_lookup(ifname=network.interface)[0])
+        index = _socket.if_nametoindex(network.interface)
         self._bridges[network.id] = index
         for subnet in network.subnets:
             if subnet.gateway:
@@ -133,42 +133,40 @@ class Bridges:
         except NetlinkError as error:
             if error.code != errno.EEXIST or not replace:
                 raise
-            inside = self._inside(netns)
-            try:
-                for index in inside.link_lookup(ifname=endpoint.interface):
-                    inside.link("del", index=index)
-            finally:
-                inside.close()
+            inside, index = self._inside(netns, endpoint.interface)
+            inside.link("del", index=index)
+            inside.close()
             self._links.link("add", ifname=outer, kind="veth", master=bridge, mtu=mtu, state="up", peer=peer)
         return outer
 
     # -- the container's namespace --------------------------------------------------------------
 
-    def _inside(self, netns: int) -> IPRoute:
-        """A netlink socket of the container's namespace: it belongs to the one in which it was made."""
+    def _inside(self, netns: int, interface: str) -> tuple[IPRoute, int]:
+        """A netlink socket of the container's namespace (in which it is made), and an interface's index there."""
         libc.setns(netns, libc.CLONE_NEWNET)
         try:
-            return IPRoute()
+            index = _socket.if_nametoindex(interface)
+            return IPRoute(), index
         finally:
             libc.setns(self._own, libc.CLONE_NEWNET)
 
-    def _configure(self, inside: IPRoute, endpoint: Endpoint, order: int) -> None:
-        network = endpoint.network
-        (index,) = inside.link_lookup(ifname=endpoint.interface)
-        for address in endpoint.addresses:
-            _add_address(inside, index, address)
-        inside.link("set", index=index, state="up")
-        for route in network.routes:
-            extra = {"priority": route.metric} if route.metric else {}
-            inside.route("add", dst=route.destination, gateway=route.gateway, oif=index, **extra)
-        if network.internal or network.options.get("no_default_route") == "true":
-            return
-        metric = int(network.options.get("metric", _METRIC)) + order
-        for address in endpoint.addresses:
-            subnet = subnet_with(network, address.partition("/")[0])
-            if subnet is not None and subnet.gateway:
-                everything = "::/0" if ":" in subnet.gateway else "0.0.0.0/0"
-                inside.route("add", dst=everything, gateway=subnet.gateway, oif=index, priority=metric)
+
+def _configure(inside: IPRoute, index: int, endpoint: Endpoint, order: int) -> None:
+    network = endpoint.network
+    for address in endpoint.addresses:
+        _add_address(inside, index, address)
+    inside.link("set", index=index, state="up")
+    for route in network.routes:
+        extra = {"priority": route.metric} if route.metric else {}
+        inside.route("add", dst=route.destination, gateway=route.gateway, oif=index, **extra)
+    if network.internal or network.options.get("no_default_route") == "true":
+        return
+    metric = int(network.options.get("metric", _METRIC)) + order
+    for address in endpoint.addresses:
+        subnet = subnet_with(network, address.partition("/")[0])
+        if subnet is not None and subnet.gateway:
+            everything = "::/0" if ":" in subnet.gateway else "0.0.0.0/0"
+            inside.route("add", dst=everything, gateway=subnet.gateway, oif=index, priority=metric)
 
 
 def _add_address(links: IPRoute, index: int, address: str) -> None:

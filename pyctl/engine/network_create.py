@@ -50,6 +50,8 @@ def asked(name: str, options: Options) -> NetworkConfig:
         raise UsageError(f"--ipam-driver {options.ipam_driver}: {why}", hint="use host-local or none")
     driver_options, interface = _driver_options(options.opt)
     interface = options.interface_name or interface
+    if interface in ("lo", "tap0") or interface.startswith("veth"):
+        raise UsageError(f"--interface-name {interface}: reserved for the namespace of the bridges itself")
     if interface and not is_interface_name(interface):
         raise UsageError(
             f"--interface-name {interface}: no name for an interface", hint="1 to 15 characters, no spaces or slashes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.support.engine import Engine
 from tests.support.registry import free_port
 from tests.support.waiting import wait_until
 
+CYCLES = int(os.environ.get("PYCTL_TEST_CYCLES", "200")) // 10
+OF_LEASES = "SELECT c.name FROM network_leases l LEFT JOIN containers c ON c.id = l.container_id"
 # Serves its own name on port 80.
 SERVE = ["sh", "-c", "mkdir -p /w && hostname > /w/index.html && exec httpd -f -p 80 -h /w"]
 
@@ -333,6 +336,29 @@ def test_without_slirp4netns_it_says_so(nets: Engine, tmp_path: Path) -> None:
     settings.write_text('network_cmd_path = "/nonexistent/slirp4netns"\n')
     result = nets("run", "--rm", "--network", "front", "busybox", "true", status=125, env={"PYCTL_CONF": str(settings)})
     assert "slirp4netns" in result.err
+
+
+@pytest.mark.timeout(900)
+def test_many_in_a_row_leave_nothing(nets: Engine) -> None:
+    """Ended in every way; interfaces, names and addresses go with them, and the process with the last one."""
+    nets("run", "-d", "--name", "stays", "--network", "front", "busybox", "sleep", "10000")
+    for number in range(CYCLES):
+        name = f"c{number}"
+        nets("run", "-d", "--name", name, "--network", "front", "--network", "back", "busybox", "sleep", "1000")
+        if number % 3 == 1:
+            os.kill(nets.inspect(name)["State"]["ConmonPid"], signal.SIGKILL)
+        elif number % 7 == 2:
+            os.kill(network_process(nets), signal.SIGKILL)
+        nets("rm", "-f", "-t", "0", name)
+    nets("ps")
+    names = nets("unshare", "--rootless-netns", "ip", "-o", "link")
+    wait_until(lambda: nets("unshare", "--rootless-netns", "ip", "-o", "link").out.count("veth") == 1, 15, names.out)
+    assert len(nets("unshare", "--rootless-netns", "ip", "-o", "link").out.splitlines()) == 4  # lo, tap, bridge, end
+    with sqlite3.connect(nets.storage_root / "state.db") as db:
+        assert [name for (name,) in db.execute(OF_LEASES)] == ["stays"]
+    db.close()
+    nets("rm", "-f", "-t", "0", "stays")
+    wait_until(lambda: not network_process(nets), 15)
 
 
 def test_many_at_once(nets: Engine) -> None:

@@ -106,6 +106,7 @@ def test_subnets_are_chosen_around_all_that_is_there(fresh: Engine) -> None:
         (("--route", "foo"), "--route foo: must be"),
         (("--route", "10.0.0.0/8,fd00::1"), "mixes"),
         (("--interface-name", "toolonginterfacename"), "no name for an interface"),
+        (("--interface-name", "veth1"), "reserved"),
         (("--interface-name", "podman0"), "another network has this bridge"),
     ],
 )
