@@ -37,6 +37,8 @@ from rootless.processes import SIGHUP, SIGINT, SIGKILL, SIGTERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from network.bridges import Bridges
     from network.dns_server import NameServer
     from rootless.netplan import Endpoint
@@ -119,6 +121,7 @@ class Holder:
         connection = netns.Connection()
         uplink = NetworkPlan(kind="slirp4netns", helper=order.helper, helper_args=order.helper_args)
         connection.start(uplink, self._directory)
+        scope = _begin_scope(order.scope, [os.getpid(), connection.pid])
         netns.make_private()
         _write_sysctls()
         connection.release()
@@ -132,6 +135,7 @@ class Holder:
         self.names: NameServer = NameServer(self.loop, sockets)
         connection.wait_ready()
         self.bridges.set_uplink("tap0")
+        scope()
         self._connection = connection
         # Without its way out this is not what was promised: it ends, and the next command makes all of it anew.
         self.loop.watch(os.pidfd_open(connection.pid), READ, lambda _events: os._exit(1))
@@ -340,6 +344,36 @@ class Holder:
         self._awaited.clear()
         self._tell_waiting()
         self._end_if_alone()
+
+
+def _begin_scope(name: str, pids: list[int]) -> Callable[[], None]:
+    """Ask for a scope of its own: this process serves other containers than the one that it was started with, and must
+    not end with that one's service or login.  The returned function waits for it; without a manager it stays here."""
+    if not name:
+        return lambda: None
+    from rootless import dbus, systemd  # only with a systemd manager
+
+    uid = userns.host_uid()
+    try:
+        pending = systemd.start_scope_begin(
+            name,
+            pids,
+            dbus.manager_sockets(os.environ, uid),
+            uid,
+            slice_name="user.slice",
+            description="pyctl's user-defined networks",
+        )
+    except dbus.BusError:
+        return lambda: None
+
+    def finish() -> None:
+        try:
+            systemd.start_scope_finish(pending)
+        except dbus.BusError:
+            return
+        pending.connection.close()
+
+    return finish
 
 
 def _write_sysctls() -> None:

@@ -111,6 +111,7 @@ class Hold(Value):
     runtime_root: str
     helper: str  # path of slirp4netns
     helper_args: tuple[str, ...] = ()
+    scope: str = ""  # a systemd scope to be in; "": it stays in the command's cgroup
 
 
 class Probe(Value):

@@ -65,6 +65,7 @@ def _started(engine: Engine) -> Channel:
         runtime_root=engine.runtime_root,
         helper=facts.slirp4netns,
         helper_args=slirp_argv(SlirpOptions(cidr=UPLINK_CIDR), facts),
+        scope=f"pyctl-network-{os.getpid()}.scope" if _has_manager(engine) else "",
     )
     library = next((p for p in sys.path if p and os.path.isdir(f"{p}/{_LIBRARY}")), "")
     if not library:
@@ -95,6 +96,13 @@ def _started(engine: Engine) -> Channel:
     if isinstance(answer, Failed):
         raise LaunchError(answer.stage, answer.message, answer.hint, answer.exit_code, answer.errno)
     raise Error("the network process ended before it was ready", hint="pyctl --log-level=debug shows what it says")
+
+
+def _has_manager(engine: Engine) -> bool:
+    from rootless import cgroup_facts
+
+    wanted = engine.globals.cgroup_manager or engine.config.cgroup_manager
+    return wanted != "cgroupfs" and cgroup_facts.detect(os.environ, engine.uid).manager == "systemd"
 
 
 def _receive(channel: Channel) -> Value | None:
