@@ -1,24 +1,21 @@
 """The name server of all user-defined networks, on the address of each bridge: UDP and TCP.
 
-Weight: `network.dns_names`, `threading`.  In the network process alone, on its loop.
+Weight: `network.dns_names`, `network.dns_upstream`.  In the network process alone, on its loop.
 
 Names of containers are answered here (`network.dns_names`), all others asked of the host's name servers, or of those
-that the container or the network names.  Sockets for that belong to the host's network, so that even a server on the
-host's loopback is reached; a thread that never left it makes them.
+that the container or the network names.  See `network.dns_upstream` for how.
 """
 
 from __future__ import annotations
 
 import _socket
-import os
-import queue
-import threading
+import sys
 import time
 
-from network import dns_wire, facts
+from network import dns_wire
 from network.dns_names import Names
-from network.dns_wire import Malformed, Question
-from network.hosts import parse_resolv
+from network.dns_upstream import PORT, Errand, HostSockets, Resolvers
+from network.dns_wire import Malformed
 from rootless.loop import GONE, READ, WRITE
 
 TYPE_CHECKING = False
@@ -29,97 +26,14 @@ if TYPE_CHECKING:
     from rootless.loop import Loop
     from rootless.netplan import BridgePlan, NetworkConfig
 
-PORT = 53
-_MAX_PENDING = 1024  # questions asked of others at a time; more are dropped, and asked again by their clients
-_MAX_STREAMS = 256
+# Questions asked of others at a time, and connections; what is more is dropped, and its client asks again.  No
+# container may take them all.
+_MAX_PENDING, _MAX_PENDING_OF_ONE = 1024, 256
+_MAX_STREAMS, _MAX_STREAMS_OF_ONE = 256, 32
 _BURST = 64  # packets taken before the loop looks at anything else
 _PATIENCE_S = 2.5  # for one server's answer
 _STREAM_IDLE_S = 10.0
 _SWEEP_NS = 250_000_000
-
-
-class HostSockets:
-    """Makes sockets in the network namespace in which this was made."""
-
-    def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
-        self._made: queue.SimpleQueue[_socket.socket | OSError] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="host-sockets", daemon=True).start()
-
-    def connect(self, server: str, kind: int) -> _socket.socket:
-        """A non-blocking socket on its way to the server's port 53.  Raises OSError."""
-        self._orders.put((server, kind))
-        made = self._made.get()
-        if isinstance(made, OSError):
-            raise made
-        return made
-
-    def _work(self) -> None:
-        while True:
-            server, kind = self._orders.get()
-            try:
-                self._made.put(self._open(server, kind))
-            except OSError as error:
-                self._made.put(error)
-
-    def _open(self, server: str, kind: int) -> _socket.socket:
-        family = _socket.AF_INET6 if ":" in server else _socket.AF_INET
-        made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
-        try:
-            made.connect((server, PORT))
-        except BlockingIOError:
-            pass
-        except OSError:
-            made.close()
-            raise
-        return made
-
-
-class Resolvers:
-    """The host's name servers, as /etc/resolv.conf names them now."""
-
-    def __init__(self, path: str = "/etc/resolv.conf") -> None:
-        self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._servers: tuple[str, ...] = ()
-
-    def current(self) -> tuple[str, ...]:
-        """Addresses, without those that have a zone."""
-        try:
-            stat = os.stat(self._path)
-        except OSError:
-            return self._servers
-        stamp = (stat.st_ino, stat.st_mtime_ns)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            # Without any, resolv.conf(5) means the server on this machine.
-            listed = parse_resolv(facts.read_text(self._path)).nameservers or ("127.0.0.1",)
-            self._servers = tuple(server for server in listed if "%" not in server)
-        return self._servers
-
-
-class Errand:
-    """A question that others are asked.  `reply` gets their answer, with the number that the client knows."""
-
-    __slots__ = ("buffer", "due_s", "query", "question", "reply", "servers", "socket", "stream")
-
-    def __init__(
-        self,
-        packet: bytes,
-        question: Question,
-        servers: tuple[str, ...],
-        stream: bool,
-        reply: Callable[[bytes], None],
-    ) -> None:
-        # A number of its own: whoever guesses answers must guess it and the port.
-        self.query = os.urandom(2) + packet[2:]
-        self.question = question
-        self.servers = list(servers)
-        self.stream = stream
-        self.reply = reply
-        self.socket: _socket.socket | None = None
-        self.buffer = b""
-        self.due_s = 0.0
 
 
 class Stream:
@@ -216,6 +130,14 @@ class NameServer:
 
     def _question(self, packet: bytes, source: str, stream: bool, reply: Callable[[bytes], None]) -> None:
         try:
+            self._consider(packet, source, stream, reply)
+        except Exception:  # whatever a packet brings about must not take the other containers' networks along
+            sys.excepthook(*sys.exc_info())
+            if stream:
+                reply(b"")
+
+    def _consider(self, packet: bytes, source: str, stream: bool, reply: Callable[[bytes], None]) -> None:
+        try:
             question = dns_wire.parse(packet)
         except Malformed as malformed:
             if malformed.reply or stream:
@@ -225,12 +147,17 @@ class NameServer:
         if not verdict.forward:
             reply(dns_wire.answer(packet, question, verdict.code, verdict.records, stream=stream))
             return
-        if len(self._errands) >= _MAX_PENDING:
+        if len(self._errands) >= _MAX_PENDING or self._pending(source) >= _MAX_PENDING_OF_ONE:
             if stream:
                 reply(dns_wire.answer(packet, question, dns_wire.SERVFAIL, stream=True))
             return
         servers = verdict.servers or self._resolvers.current()
-        self._next_server(Errand(packet, question, servers, stream, reply))
+        self._next_server(Errand(packet, question, servers, source, stream, reply))
+
+    def _pending(self, source: str) -> int:
+        if len(self._errands) < _MAX_PENDING_OF_ONE:
+            return 0  # it cannot have that many
+        return sum(errand.source == source for errand in self._errands.values())
 
     # -- asking others --------------------------------------------------------------------------
 
@@ -327,10 +254,11 @@ class NameServer:
             return
         link = _socket.socket(fileno=fd)
         link.setblocking(False)
-        if len(self._streams) >= _MAX_STREAMS:
+        stream = Stream(link, _plain(address[0]))
+        of_one = sum(other.source == stream.source for other in self._streams.values())
+        if len(self._streams) >= _MAX_STREAMS or of_one >= _MAX_STREAMS_OF_ONE:
             link.close()
             return
-        stream = Stream(link, _plain(address[0]))
         self._streams[link.fileno()] = stream
         self._loop.watch(link.fileno(), READ, lambda events: self._stream_event(stream, events))
         self._sweep_later()

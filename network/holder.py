@@ -64,6 +64,7 @@ def main(argv: list[str]) -> None:
     try:
         libc.close_range(channel.fileno() + 1)  # what the command had from its caller is none of this process's
         libc.set_name("pyctl-network")
+        _raise_descriptor_limit()
         libc.block_signals((SIGTERM, SIGINT, SIGHUP))
         os.umask(0o077)
         libc.prctl(libc.PR_SET_PDEATHSIG, SIGKILL)  # until it stands, a command that is killed takes it along
@@ -78,6 +79,17 @@ def main(argv: list[str]) -> None:
     except Exception as error:
         _report(channel, LaunchError("network", f"network process: {type(error).__name__}: {error}"))
     os._exit(1)
+
+
+def _raise_descriptor_limit() -> None:
+    """One for each container, and for each question that others are asked."""
+    import resource  # C
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        return  # more than fs.nr_open
 
 
 def _report(channel: Channel, error: Error) -> None:
@@ -115,7 +127,7 @@ class Holder:
         self._waiting: list[Channel] = []  # who is to hear that they have
         userns.enter(order.runtime_root, mount_namespace=False, like=MARKER)
         libc.clear_inheritable_capabilities()
-        from network.dns_server import HostSockets  # its thread stays in the host's network
+        from network.dns_upstream import HostSockets  # its thread stays in the host's network
 
         sockets = HostSockets()
         connection = netns.Connection()
@@ -174,7 +186,11 @@ class Holder:
     # -- connections ----------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        self._add(accept(self._listener))
+        try:
+            channel = accept(self._listener)
+        except OSError:
+            return  # it has gone again, or no descriptor is left at the moment
+        self._add(channel)
 
     def _add(self, channel: Channel) -> None:
         channel.set_timeout(5.0)
@@ -277,7 +293,10 @@ class Holder:
             client.plan = None
         outer, client.outer = client.outer, {}
         for network_id, name in outer.items():
-            self._detach(network_id, name)
+            try:
+                self._detach(network_id, name)
+            except Exception:  # what cannot be taken away stays, rather than that all containers are cut off
+                sys.excepthook(*sys.exc_info())
 
     def _gone(self, client: Client) -> None:
         number = client.channel.fileno()

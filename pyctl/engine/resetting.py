@@ -40,7 +40,7 @@ def reset(engine: Engine) -> None:
         ):
             remove_store_directory(directory)
         for name in os.listdir(engine.runtime_root):
-            if len(name) == 64:
+            if len(name) == 64 or name == userns.NETWORK_DIRECTORY:
                 remove_store_directory(f"{engine.runtime_root}/{name}")
         for path in (paths.reserve, paths.database_lock, paths.lock):
             _unlink(path)

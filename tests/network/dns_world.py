@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from network.dns_server import HostSockets, NameServer, Resolvers
+from network.dns_server import NameServer
+from network.dns_upstream import HostSockets, Resolvers
 from rootless.loop import Loop
 from rootless.netplan import BridgePlan, Endpoint, NetworkConfig, Subnet
 
@@ -129,7 +130,8 @@ def main() -> None:
         link.bind((CONTAINER, 0))
         for n in range(3000):
             link.sendto(os.urandom(n % 64), (GATEWAY, 53))
-    links = [socket.create_connection((GATEWAY, 53), source_address=(CONTAINER, 0)) for _ in range(300)]
+    links = [socket.create_connection((GATEWAY, 53), source_address=(CONTAINER, 0)) for _ in range(100)]
+    found["next to a greedy one"] = over_tcp(query("c"), source=OTHER)
     for link in links:
         try:
             link.sendall(os.urandom(200))

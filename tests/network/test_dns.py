@@ -23,6 +23,7 @@ def test_the_name_server(tmp_path: Path) -> None:
         "truncated": "0 truncated",
         "over tcp": ["0 1 192.0.2.9", "0 1 10.9.0.2", "3", "0 1 192.0.2.9"],
         "pipelined": 1,
+        "next to a greedy one": ["5"],
         "after garbage": "0 1 10.9.0.2",
         "nobody to ask": "2",
         "gone": "5",
