@@ -1,4 +1,4 @@
-"""The log of what happened to containers, images and volumes: a line of JSON for each event, in one file.
+"""The log of what happened to containers, images, volumes and networks: a line of JSON for each event, in one file.
 
 Weight: `os`, `time`, `rootless.values`; some 30 µs an event.
 
@@ -25,8 +25,8 @@ OLDER = ".1"
 def event(kind: str, status: str, **facts: Any) -> dict[str, Any]:
     """An event of now; `facts` that are empty are left out.
 
-    kind: "container" | "image" | "volume"; facts: id, name, image, labels, code (an exit status), health, streak,
-    error.
+    kind: "container" | "image" | "volume" | "network"; facts: id, name, image, labels, code (an exit status), health,
+    streak, error; of networks also network (its name) and driver, or the id of the container that came or went.
     """
     return {"t": time.time_ns(), "k": kind, "s": status, **{k: v for k, v in facts.items() if v not in ("", {}, None)}}
 

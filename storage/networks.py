@@ -111,6 +111,7 @@ class NetworkStore:
             self.db.execute("DELETE FROM networks WHERE id = ?", (network.id,))
 
         self.db.write(take, frees_space=True)
+        self.db.tell("network", "remove", id=network.id, network=network.name, driver=network.driver)
 
     # -- containers -----------------------------------------------------------------------------
 

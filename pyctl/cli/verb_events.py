@@ -73,6 +73,10 @@ def _line(entry: dict[str, Any], whole: bool) -> str:
         return f"{head} volume {entry['s']} {name}"
     if entry["k"] == "image":
         return f"{head} image {entry['s']} {shown_id} {name}" + (f" {entry['error']}" if "error" in entry else "")
+    if entry["k"] == "network":
+        rest = f"name={entry.get('network', '')}, type={entry['driver']}" if "driver" in entry else ""
+        rest = rest or f"container={entry.get('id', '')}, name={entry.get('network', '')}"
+        return f"{head} network {entry['s']} {shown_id} ({rest})"
     facts = [f"image={entry.get('image', '')}", f"name={name}"]
     if "health" in entry:
         facts += [f"health_status={entry['health']}", f"health_failing_streak={entry.get('streak', 0)}", "health_log="]
@@ -84,6 +88,8 @@ def _row(entry: dict[str, Any]) -> Any:
     from pyctl.cli import report
 
     labels = entry.get("labels", {}) if entry["k"] == "container" else None
+    if "driver" in entry:
+        labels = {"driver": entry["driver"]}
     row = report.Row(
         Attributes=labels or {},
         ContainerExitCode=entry.get("code"),
@@ -92,7 +98,7 @@ def _row(entry: dict[str, Any]) -> Any:
         ID=entry.get("id", ""),
         Image=entry.get("image", ""),
         Name=entry.get("name", ""),
-        Network="",
+        Network=entry.get("network", ""),
         PodID="",
         Status=entry["s"],
         Time=entry["t"] // _NS,
@@ -102,6 +108,7 @@ def _row(entry: dict[str, Any]) -> Any:
     shown = {
         "ContainerExitCode": entry.get("code"),
         **{key: row[key] or None for key in ("ID", "Image", "Name")},
+        "network": row["Network"] or None,
         "Status": row["Status"],
         "time": row["Time"],
         "timeNano": row["TimeNano"],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Matcher = Callable[[dict[str, Any]], bool]
 
 _LOOK_S = 0.1  # a look at the file for what is new (the standard library has no inotify)
-_KEYS = ("container", "event", "image", "label", "pod", "status", "type", "volume")
+_KEYS = ("container", "event", "image", "label", "network", "pod", "status", "type", "volume")
 
 
 def matcher(words: tuple[str, ...]) -> Matcher:
@@ -42,6 +42,10 @@ def _test(key: str, values: list[str]) -> Matcher:
         return lambda entry: entry["s"] in values
     if key == "type":
         return lambda entry: entry["k"] in values
+    if key == "network":
+        return lambda entry: entry.get("network", "") in values or (
+            "driver" in entry and any(v and entry.get("id", "").startswith(v) for v in values)
+        )
     if key == "label":
         return lambda entry: any(_has_label(entry.get("labels", {}), value) for value in values)
     return lambda entry: entry["k"] == key and (

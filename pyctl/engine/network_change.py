@@ -54,6 +54,7 @@ def connect(engine: Engine, record: ContainerRecord, use: NetworkUse) -> None:
     finally:
         if hold is not None:
             hold.close()
+    engine.db.tell("network", "connect", id=spec.id, name=spec.name, network=use.name)
 
 
 def disconnect(engine: Engine, record: ContainerRecord, network: NetworkConfig, *, force: bool = False) -> None:
@@ -77,6 +78,7 @@ def disconnect(engine: Engine, record: ContainerRecord, network: NetworkConfig, 
     with engine.db.transaction():
         NetworkStore(engine.db).detach(spec.id, network.id)
         state.replace_specification(engine.db, changed)
+    engine.db.tell("network", "disconnect", id=spec.id, name=spec.name, network=network.name)
 
 
 def reload(engine: Engine, record: ContainerRecord) -> None:

@@ -96,6 +96,7 @@ def create(db: Database, name: str, options: Options) -> NetworkConfig:
             ipv6=bool(options.ipv6) or any(":" in s.subnet for s in subnets),
         )
         store.add(network)
+    db.tell("network", "create", id=network.id, network=network.name, driver=network.driver)
     return store.get(network.id)
 
 

@@ -179,3 +179,20 @@ def test_many_writers_and_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert os.path.getsize(log) + os.path.getsize(log + events.OLDER) < 81_000
     assert len(os.listdir(tmp_path)) == 2
     events.append("/proc/none/events.log", events.event("volume", "create"))  # never in anybody's way
+
+
+def test_networks(engine: Engine) -> None:
+    before = time.time()
+    engine("network", "create", "net")
+    engine("create", "--name=c", "busybox")
+    engine("network", "connect", "net", "c")
+    engine("network", "disconnect", "net", "c")
+    engine("network", "rm", "net")
+    told = since(engine, before, "--filter", "type=network")
+    assert [entry["Status"] for entry in told] == ["create", "connect", "disconnect", "remove"]
+    assert {entry["network"] for entry in told} == {"net"}
+    assert told[0]["Attributes"] == {"driver": "bridge"}
+    assert (told[1]["Name"], told[1]["ID"]) == ("c", engine.inspect("c")["Id"])
+    lines = engine("events", "--stream=false", "--since", f"{before:.9f}", "--filter", "network=net").out.splitlines()
+    assert lines[0].endswith(f" network create {told[0]['ID']} (name=net, type=bridge)")
+    assert lines[1].endswith(f" network connect {told[1]['ID']} (container={told[1]['ID']}, name=net)")
