@@ -195,6 +195,13 @@ def remove_service(changes: Changes, folder: str, service: str) -> None:
         changes.remove(f"{folder}/{WAIT_SERVICE}")
 
 
+def remove_all(changes: Changes, folder: str) -> None:
+    """Removes all that pyctl has written: they would stand before those of a generator, and go stale."""
+    for service in generated(folder):
+        _remove_links(changes, folder, service, set())
+        changes.remove(f"{folder}/{service}")
+
+
 def _remove_links(changes: Changes, folder: str, service: str, kept: set[str]) -> None:
     for line in head_of(f"{folder}/{service}"):
         path = line.removeprefix(LINK)

@@ -181,7 +181,9 @@ def carry_out(job: Job, place: Place) -> None:
                 else:
                     mode = os.stat(copy.source).st_mode & 0o755
                     changes.write(copy.target, read_file(copy.source), mode | 0o600)
-            if not place.generator:
+            if place.generator:
+                installed.remove_all(changes, place.services)
+            else:
                 installed.write_services(changes, place.services, good)
         except OSError as error:
             raise Error(os_error_text(error, str(error.filename or "cannot install"))) from error

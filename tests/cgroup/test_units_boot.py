@@ -89,6 +89,11 @@ def test_units_of_the_user_s_start_at_boot(user: pwd.struct_passwd) -> None:
 
 
 def test_an_administrator_s_files_start_at_boot(user: pwd.struct_passwd) -> None:
+    own = Path(user.pw_dir) / "t-own.container"
+    own.write_text(CONTAINER)
+    run(*pyctl(user), "quadlet", "install", str(own))
+    service = Path(f"{user.pw_dir}/.config/systemd/user/t-own.service")
+    assert service.exists()
     GENERATORS.mkdir(parents=True, exist_ok=True)
     ADMIN.mkdir(parents=True, exist_ok=True)
     shutil.copy(TOP / "contrib/systemd/pyctl-user-generator", GENERATORS)
@@ -96,8 +101,6 @@ def test_an_administrator_s_files_start_at_boot(user: pwd.struct_passwd) -> None
     WRAPPER.chmod(0o755)
     (ADMIN / "t-admin.container").write_text(CONTAINER)
     (ADMIN / "t-bad.container").write_text("[Container]\nImage=box\nNope=1\n")
-    own = Path(user.pw_dir) / "t-own.container"
-    own.write_text(CONTAINER)
     try:
         boot(user)
         wait_active(user, "t-admin.service")
@@ -105,9 +108,9 @@ def test_an_administrator_s_files_start_at_boot(user: pwd.struct_passwd) -> None
         wait_until(
             lambda: "t-bad.container:3: unknown key Nope=" in run("journalctl", "-b"), 30, "told in the journal", 0.3
         )
-        # the user's own files need no service in the user's folder now
+        # the user's own files need no service in the user's folder now, where it would only go stale
         run(*pyctl(user), "quadlet", "install", str(own))
-        assert not Path(f"{user.pw_dir}/.config/systemd/user/t-own.service").exists()
+        assert not service.exists()
         systemctl(user, "start", "t-own.service")
         assert run(*pyctl(user), "quadlet", "rm", "--force", "t-own") == "t-own.container\n"
         assert systemctl(user, "is-active", "t-own.service", check=False).strip() == "inactive"
