@@ -129,6 +129,7 @@ class MountFuseOverlay(Operation):
     """
 
     plan: RootfsPlan
+    quiet: bool = False  # what the program says is for nobody
 
     def describe(self) -> str:
         return f"fuse-overlayfs -o {self.options()} {self.plan.merged}"
@@ -174,13 +175,14 @@ class MountFuseOverlay(Operation):
 
     def execute(self) -> int:
         fd = self.mount()
+        streams = [(os.POSIX_SPAWN_DUP2, 0, number) for number in ((1, 2) if self.quiet else (1,))]
         try:
             os.set_inheritable(fd, True)
             return os.posix_spawn(
                 self.plan.helper,
                 self.argv(fd),
                 {"PATH": "/usr/bin:/bin"},
-                file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1)],
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0), *streams],
             )
         except OSError as error:
             raise _mount_error(error, f"fuse-overlayfs {self.plan.merged}") from error

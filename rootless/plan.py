@@ -58,9 +58,7 @@ class NetworkPlan(Value):
     join_path: str = ""
     join_runtime_dir: str = ""
     helper: str = ""  # path of slirp4netns or pasta
-    helper_args: tuple[
-        str, ...
-    ] = ()  # without descriptors, API socket, pid file and target, which the supervisor adds
+    helper_args: tuple[str, ...] = ()  # without descriptors, API socket, pid file and target, which the supervisor adds
     bridge: BridgePlan | None = None
     ports: tuple[PortForward, ...] = ()
     port_handler: str = "forwarder"  # "forwarder": rootless.forwarder; "slirp4netns": its API socket

@@ -15,7 +15,7 @@ import sys
 
 from rootless import libc, lockfile, ops, userns
 from rootless.container import Container
-from rootless.container_files import LOCK_FILE
+from rootless.container_files import LOCK_FILE, ROOT_LOCK_FILE
 from rootless.errors import Error, LaunchError
 from rootless.fds import Channel, write_file
 from rootless.plan import Failed, LaunchPlan
@@ -106,6 +106,12 @@ def _serve(
     lock = lockfile.hold(f"{plan.storage_dir}/{LOCK_FILE}")
     if lock is None:
         raise LaunchError("state", f"container {plan.name} is already running")
+    root_lock = f"{plan.storage_dir}/{ROOT_LOCK_FILE}"
+    if os.path.exists(root_lock):
+        # A `cp` has the root mounted: two mounts of one upper directory would not see each other's files.
+        held = lockfile.hold(root_lock, wait=True)
+        if held is not None:
+            lockfile.release(held)
     if not own_pid_namespace:
         from rootless import guardian  # only where the pid namespace is shared
 

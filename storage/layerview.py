@@ -129,7 +129,7 @@ class LayerView:
                 elif is_whiteout(held):
                     found.hidden.add(name)
                 else:
-                    found.entries[name] = _as_roots(held) if self._squashed else held
+                    found.entries[name] = with_owner(held, 0, 0) if self._squashed else held
         except OSError as error:
             raise Error(os_error_text(error, f"{self.directories[layer]}/{os.fsdecode(path)}")) from error
         finally:
@@ -172,10 +172,10 @@ class LayerView:
                 pending.append(iter(self.children(node).values()))
 
 
-def _as_roots(held: os.stat_result) -> os.stat_result:
-    """The same file with root as its owner: fuse-overlayfs(1), squash_to_root."""
+def with_owner(held: os.stat_result, uid: int, gid: int) -> os.stat_result:
+    """The same file with another owner."""
     times = {"st_mtime_ns": held.st_mtime_ns, "st_rdev": held.st_rdev}
-    return os.stat_result((*held[:4], 0, 0, *held[6:]), times)
+    return os.stat_result((*held[:4], uid, gid, *held[6:]), times)
 
 
 def _has_opaque_mark(fd: int) -> bool:

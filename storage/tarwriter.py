@@ -13,7 +13,7 @@ import tarfile
 from rootless.errors import Error, os_error_text
 from storage.differences import is_engines_own
 from storage.layertree import OPAQUE_FILE, WHITEOUT
-from storage.layerview import LayerView, Node
+from storage.layerview import LayerView, Node, with_owner
 from storage.tarstream import shown
 from storage.unpack import is_kept_xattr
 
@@ -120,12 +120,18 @@ class ArchiveReader:
 class TreeArchive:
     """A view's files as members; `members` skips what tar has no word for (sockets).
 
-    name: what a path is called in the archive.
+    name: what a path is called in the archive; owner: what its owner's ids are.
     """
 
-    def __init__(self, view: LayerView, name: Callable[[bytes], bytes] = lambda path: path) -> None:
+    def __init__(
+        self,
+        view: LayerView,
+        name: Callable[[bytes], bytes] = lambda path: path,
+        owner: Callable[[int, int], tuple[int, int]] = lambda uid, gid: (uid, gid),
+    ) -> None:
         self._view = view
         self._name = name
+        self._owner = owner
         self._linked: dict[tuple[int, int], bytes] = {}
 
     def member(self, node: Node) -> Iterator[bytes]:
@@ -137,8 +143,12 @@ class TreeArchive:
         except OSError as error:
             raise Error(os_error_text(error, f"cannot read /{shown(node.path)}")) from error
 
+    def _owned(self, held: os.stat_result) -> os.stat_result:
+        ids = self._owner(held.st_uid, held.st_gid)
+        return held if ids == (held.st_uid, held.st_gid) else with_owner(held, *ids)
+
     def _member(self, node: Node) -> Iterator[bytes]:
-        held = node.held
+        held = self._owned(node.held)
         name = self._name(node.path)
         if stat.S_ISSOCK(held.st_mode):
             return
@@ -168,7 +178,7 @@ class TreeArchive:
             held = os.fstat(fd)
             if not stat.S_ISREG(held.st_mode):
                 return  # another took its place between listing and opening
-            yield header(name, held, xattrs=kept_xattrs(fd))
+            yield header(name, self._owned(held), xattrs=kept_xattrs(fd))
             yield from content(fd, held.st_size)
         finally:
             os.close(fd)
@@ -188,6 +198,25 @@ def squashed(view: LayerView, changed: bool) -> Iterator[bytes]:
     yield from archive.member(view.root())
     for node in view.walk():
         if not (changed and node.layer == 0 and is_engines_own(node.path) and _is_empty(view, node)):
+            yield from archive.member(node)
+    yield _END
+
+
+def one_file(fd: int, name: bytes, owner: Callable[[int, int], tuple[int, int]]) -> Iterator[bytes]:
+    """The archive of one open file."""
+    held = os.fstat(fd)
+    yield header(name, with_owner(held, *owner(held.st_uid, held.st_gid)), xattrs=kept_xattrs(fd))
+    yield from content(fd, held.st_size)
+    yield _END
+
+
+def one_directory(fd: int, name: bytes, owner: Callable[[int, int], tuple[int, int]]) -> Iterator[bytes]:
+    """The archive of an open directory, under `name`; "": of what is in it."""
+    with LayerView((f"/proc/self/fd/{fd}",)) as view:
+        archive = TreeArchive(view, lambda path: b"/".join(filter(None, (name, path))), owner)
+        if name:
+            yield from archive.member(view.root())
+        for node in view.walk():
             yield from archive.member(node)
     yield _END
 

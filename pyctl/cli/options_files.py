@@ -1,4 +1,4 @@
-"""Commands on the files of containers and images: commit, export, diff, mount.  Weight: the table only."""
+"""Commands on the files of containers and images: commit, cp, diff, export, mount.  Weight: the table only."""
 
 from __future__ import annotations
 
@@ -40,6 +40,30 @@ def cmd_commit() -> Command:
         args=(1, 2),
         complete="container",
         aliases=("container commit",),
+    )
+
+
+def cmd_cp() -> Command:
+    return command(
+        "cp",
+        "[CONTAINER:]PATH|- [CONTAINER:]PATH|-",
+        "Copy files between the host and a container, or between containers",
+        "pyctl.cli.verb_cp:cp",
+        opt("archive", "a", BOOL, "Copies in a container belong to the user that it runs as", default=True),
+        opt("overwrite", "", BOOL, "A file may take a directory's place, and a directory a file's"),
+        description=(
+            "The container may run or not. A directory that exists gets the copy into it, under its own name; DIR/."
+            " means what is in DIR. - is a tar archive on stdin or stdout. Copies on the host are yours, without set-id"
+            " bits. A link that is named is followed, inside the container for a container's; links within a tree stay"
+            " links."
+        ),
+        examples=(
+            ("pyctl cp site/. web:/usr/share/nginx/html", "the content of a directory"),
+            ("pyctl cp db:/etc/conf.d - | tar tv", "an archive of a directory"),
+        ),
+        args=(2, 2),
+        complete="container",
+        aliases=("container cp",),
     )
 
 

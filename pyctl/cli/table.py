@@ -201,6 +201,7 @@ HOMES: dict[str, str] = {
     "rename": "live",
     "healthcheck run": "live",
     "commit": "files",
+    "cp": "files",
     "export": "files",
     "diff": "files",
     "container diff": "files",
@@ -274,7 +275,7 @@ ALIASES: dict[str, str] = {
     **{
         f"container {verb}": verb
         for verb in (
-            *("attach", "commit", "create", "exec", "export", "kill", "logs", "port", "ps", "restart"),
+            *("attach", "commit", "cp", "create", "exec", "export", "kill", "logs", "port", "ps", "restart"),
             *("pause", "rename", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait"),
         )
     },

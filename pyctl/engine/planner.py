@@ -120,6 +120,12 @@ def _service(engine: Engine, spec: ContainerSpec, sockets: int) -> tuple[NotifyP
 # --- the root ----------------------------------------------------------------------------------
 
 
+def container_rootfs(engine: Engine, spec: ContainerSpec) -> RootfsPlan:
+    """The root alone, for commands that look into a stopped container.  Raises Error."""
+    uid_map, gid_map = id_maps(spec.userns, engine.uid, os.getgid(), engine.uid_count, engine.gid_count)
+    return _rootfs(engine, spec, engine.paths.container(spec.id), uid_map, gid_map)
+
+
 def _rootfs(
     engine: Engine,
     spec: ContainerSpec,
