@@ -37,6 +37,7 @@ def export(parsed: Parsed) -> int:
             while data := reader.read(_PIECE):
                 write_all(out, data)
         state.get(engine.db, record.id)  # removed meanwhile: the archive may lack files
+        state.tell(engine.db, "export", record.specification)
     except OSError as error:
         _discard(path, out)
         if not path and isinstance(error, BrokenPipeError):

@@ -42,7 +42,7 @@ def reset(engine: Engine) -> None:
         for name in os.listdir(engine.runtime_root):
             if len(name) == 64 or name == userns.NETWORK_DIRECTORY:
                 remove_store_directory(f"{engine.runtime_root}/{name}")
-        for path in (paths.reserve, paths.database_lock, paths.lock):
+        for path in (paths.reserve, paths.events_log, f"{paths.events_log}.1", paths.database_lock, paths.lock):
             _unlink(path)
     finally:
         os.close(lock)

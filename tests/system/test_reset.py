@@ -20,6 +20,7 @@ def fill(engine: Engine, tar: Path) -> None:
     engine("import", "--change", "CMD=/bin/sh", tar, "busybox")
     engine("run", "-d", "--name", "running", "--network=none", "-v", "data:/data", "busybox", "sleep", "1000")
     engine("run", "--name", "ended", "--network=none", "busybox", "sh", "-c", "touch /x; chown 7:7 /x")
+    engine("run", "-d", "--name", "bridged", "--network=bridge", "busybox", "sleep", "1000")
     engine("manifest", "create", "list", "busybox")
 
 
@@ -34,7 +35,7 @@ def test_reset(fresh: Engine, busybox_tar: Path) -> None:
     fresh("system", "reset", stdin="y\n")
     assert os.listdir(fresh.storage_root) == ["mine"]
     assert runtime_entries(fresh.runtime_root) == []
-    wait_until(lambda: not [p for p in descendants() if "sleep 1000" in p.command], what="the container ends")
+    wait_until(lambda: not descendants(), what="the containers and their helpers end")
     assert fresh("images", "-q").out == fresh("ps", "-aq").out == fresh("volume", "ls", "-q").out == ""
     fill(fresh, busybox_tar)
     fresh("system", "reset", "--force")
