@@ -58,9 +58,9 @@ def cmd_pull() -> Command:
             refused="docker's content trust does not exist here",
         ),
         description=(
-            "IMAGE is a name with a tag or a digest, or one of docker-archive:FILE, oci-archive:FILE, oci:DIR, dir:DIR."
-            " Layers that are stored already are not fetched again, and an interrupted download goes on where it"
-            " stopped."
+            "IMAGE is a name with a tag or a digest, or one of docker-archive:FILE, oci-archive:FILE, oci:DIR, dir:DIR,"
+            " containers-storage:NAME (an image of your own Podman's store). Layers that are stored already are not"
+            " fetched again, and an interrupted download goes on where it stopped."
         ),
         examples=(
             ("pyctl pull docker.io/library/debian:12", "a tag of a repository"),

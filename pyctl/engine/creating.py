@@ -119,6 +119,9 @@ def find_image(engine: Engine, word: str, options: Options) -> ImageChoice:
     """The stored image of this name, pulled before where the policy says so.  Raises NotFound, Error."""
     policy = options.pull or engine.config.pull_policy
     platform = _wanted_platform(options)
+    word = word.removeprefix("docker://")
+    if _is_elsewhere(word):
+        word, policy, platform = _bring_in(engine, word, platform, options), "never", ""
     found = images.lookup_for_run(engine.db, word) if policy != "always" else None
     if found is not None and platform and not _platform_fits(found, platform):
         found = None
@@ -159,10 +162,38 @@ def _platform_fits(found: ImageForRun, platform: str) -> bool:
     return (wanted.os, wanted.architecture) == (own.os, own.architecture) and wanted.variant in ("", own.variant)
 
 
+# Names of images that are in no registry: such an image is brought into the store, and is known by its id there.
+_ELSEWHERE = ("docker-archive", "oci-archive", "oci", "dir", "containers-storage")
+
+
+def _is_elsewhere(word: str) -> bool:
+    kind, colon, rest = word.partition(":")
+    if not colon or kind not in _ELSEWHERE:
+        return False
+    # `oci:1.0` may be a stored image; with a path behind the colon it is a transport's.
+    return kind == "containers-storage" or "/" in rest or os.path.exists(rest)
+
+
+def _bring_in(engine: Engine, word: str, platform: str, options: Options) -> str:
+    """Store the image of an archive, a directory or Podman's store; its id."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        _pull(engine, word, "always", platform, options, have=False, out=writer)
+        os.close(writer)
+        writer = -1
+        return os.read(reader, 4096).decode().splitlines()[-1]
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
 _PULL_OPTIONS = ("authfile", "quiet", "retry", "retry_delay", "tls_verify")
 
 
-def _pull(engine: Engine, word: str, policy: str, platform: str, options: Options, *, have: bool) -> None:
+def _pull(
+    engine: Engine, word: str, policy: str, platform: str, options: Options, *, have: bool, out: int = -1
+) -> None:
     argv = ["pull", "--quiet"] if policy == "newer" else ["pull"]
     if policy == "newer":
         argv.append("--policy=newer")
@@ -174,21 +205,23 @@ def _pull(engine: Engine, word: str, policy: str, platform: str, options: Option
             text = ("false", "true")[value] if isinstance(value, bool) else str(value)
             argv.append(f"--{field.replace('_', '-')}={text}")
     address = os.environ.get("NOTIFY_SOCKET", "") if options.sdnotify != "ignore" else ""
-    status = _run_self(engine, [*argv, word], quiet=True, notify=address)
+    status = _run_self(engine, [*argv, word], quiet=True, notify=address, out=out)
     engine.single_id_told = True  # by that process
     if status and not have:
         raise SystemExit(status)  # the other process has said why
 
 
-def _run_self(engine: Engine, words: list[str], quiet: bool, notify: str = "") -> int:
-    """Another pyctl with this one's global options; its stdout goes to stderr, or nowhere.
+def _run_self(engine: Engine, words: list[str], quiet: bool, notify: str = "", out: int = -1) -> int:
+    """Another pyctl with this one's global options; its stdout goes to stderr, or nowhere, or to descriptor `out`.
 
     notify: the socket of a service manager that is to wait for as long as an image arrives.
     """
     argv = [*engine.own_command(), *words]
     actions: list[tuple[int, int, int]] = [(os.POSIX_SPAWN_DUP2, 2, 1)]
     null = -1
-    if quiet:
+    if out >= 0:
+        actions = [(os.POSIX_SPAWN_DUP2, out, 1)]
+    elif quiet:
         null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         actions = [(os.POSIX_SPAWN_DUP2, null, 1)]
     sys.stdout.flush()

@@ -414,3 +414,18 @@ def test_a_damaged_podman_store(fresh: Engine, own_layout: Layout, podman_store:
         victim.touch()
     os.unlink(next(Path(fresh.base, "store").rglob("*.tar-split.gz")))
     assert "tar-split" in fresh("pull", "-q", where, status=125).err
+
+
+def test_run_of_an_image_that_is_elsewhere(
+    fresh: Engine, own_layout: Layout, podman_store: str, busybox_tar: Path, tmp_path: Path
+) -> None:
+    own_layout.image("it", [busybox_tar.read_bytes()])
+    store = f"containers-storage:{podman_store}localhost/it:1"
+    skopeo("copy", "-q", f"oci:{own_layout.folder}:it", store, home=fresh.base)
+    skopeo("copy", "-q", f"oci:{own_layout.folder}:it", f"docker-archive:{tmp_path}/it.tar:x:1", home=tmp_path)
+    skopeo("copy", "-q", f"oci:{own_layout.folder}:it", f"dir:{tmp_path}/dir", home=tmp_path)
+    for place in (store, f"oci:{own_layout.folder}:it", f"docker-archive:{tmp_path}/it.tar", f"dir:{tmp_path}/dir"):
+        assert fresh("run", "--rm", "--network=none", place, "echo", "ran").line == "ran"
+    failed = fresh("run", "--rm", f"oci:{tmp_path}/absent", "true", status=125).err
+    assert "absent" in failed
+    assert len(failed.splitlines()) <= 2
