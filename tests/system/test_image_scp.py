@@ -25,13 +25,13 @@ def env(fresh: Engine, other: Engine, tmp_path: Path) -> dict[str, str | None]:
     tools, far = tmp_path / "tools", tmp_path / "far"
     for folder in (tools, far):
         folder.mkdir()
-    variables = " ".join(f"{k}={shlex.quote(v)}" for k, v in {**other.env, "PATH": f"{far}:/usr/bin:/bin"}.items())
+    variables = " ".join(f"{k}={shlex.quote(v)}" for k, v in {**other.env, "PATH": str(far)}.items())
     (tools / "ssh").write_text(
         f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/called\nfor line; do :; done\n'
         f'case "$*" in *unreachable*) echo "ssh: no route" >&2; exit 255;; esac\n'
-        f'exec env -i {variables} sh -c "$line"\n'
+        f'exec env -i {variables} /bin/sh -c "$line"\n'
     )
-    (far / "pyctl").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    (far / "pyctl").write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin:/usr/sbin:/sbin exec {shlex.join(COMMAND)} "$@"\n')
     for path in (tools / "ssh", far / "pyctl"):
         path.chmod(0o755)
     return {"PATH": f"{tools}:{fresh.env['PATH']}"}
