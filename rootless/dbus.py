@@ -29,6 +29,8 @@ _CALL, _RETURN, _ERROR, _SIGNAL = 1, 2, 3, 4
 _NO_REPLY = 1
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(1, 9)
 MALFORMED: type[Exception] = getattr(_struct, "error")  # noqa: B009 - the stubs of _struct leave it out
+_BEGIN = b"BEGIN\r\n"
+_GREETING_BYTES = 256  # read at once by the manager while it waits for the greeting
 _MAX_MESSAGE = 1 << 27  # the specification's bound of a message
 
 _FIXED = {"y": ("B", 1), "b": ("I", 4), "n": ("h", 2), "q": ("H", 2), "i": ("i", 4), "u": ("I", 4), "x": ("q", 8)}
@@ -241,7 +243,7 @@ class Connection:
             self._socket.close()
             raise BusError(f"cannot reach systemd at {path}: {error.strerror or error}") from error
         identity = str(uid).encode().hex().encode()
-        self._out = b"\0AUTH EXTERNAL " + identity + b"\r\nBEGIN\r\n"
+        self._out = b"\0AUTH EXTERNAL " + identity + b"\r\n" + _BEGIN
         if is_bus:
             self.post(_BUS, "Hello", "")
         self._is_bus = is_bus
@@ -258,12 +260,27 @@ class Connection:
 
     def flush(self) -> None:
         """Send what is queued."""
+        if not (self._authenticated or self._is_bus) and len(self._out) <= _GREETING_BYTES:
+            # What the manager's own socket has read along with the greeting it looks at only when more comes.
+            end = self._out.index(_BEGIN) + len(_BEGIN)
+            self._send(self._out[:end])
+            self._out = self._out[end:]
+            self._authenticate()
+        self._send(self._out)
+        self._out = b""
+
+    def _send(self, data: bytes) -> None:
         try:
             self._socket.settimeout(max(self.deadline - time.monotonic(), 0.001))
-            self._socket.sendall(self._out)
+            self._socket.sendall(data)
         except OSError as error:
             raise BusError(f"systemd ended the connection: {error.strerror or error}") from error
-        self._out = b""
+
+    def _authenticate(self) -> None:
+        line = self._take_until(b"\r\n")
+        if not line.startswith(b"OK "):
+            raise BusError(f"systemd refused this user: {line.decode('ascii', 'replace')}")
+        self._authenticated = True
 
     def call(self, member: str, signature: str, *values: Any) -> list[Any]:
         """A method of the manager, and its answer.  Raises BusError."""
@@ -310,10 +327,7 @@ class Connection:
 
     def _next(self) -> Message:
         if not self._authenticated:
-            line = self._take_until(b"\r\n")
-            if not line.startswith(b"OK "):
-                raise BusError(f"systemd refused this user: {line.decode('ascii', 'replace')}")
-            self._authenticated = True
+            self._authenticate()
         head = self._take(16)
         order = "<" if head[:1] == b"l" else ">"
         length, serial, fields_length = _struct.unpack_from(order + "III", head, 4)

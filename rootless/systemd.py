@@ -127,6 +127,18 @@ def stop_unit(connection: Connection, unit: str) -> None:
         pass
 
 
+def restart_unit(connection: Connection, unit: str) -> None:
+    """Stop and start a unit, and return when it is up.  Raises BusError where it did not come up."""
+    connection.listen("JobRemoved")
+    (job,) = connection.call("RestartUnit", "ss", unit, "replace")
+    while True:
+        _number, removed, _unit, result = connection.signal("JobRemoved")
+        if removed == job:
+            break
+    if result != "done":
+        raise BusError(f"systemd could not restart {unit}: {result}", hint=f"systemctl --user status {unit}")
+
+
 def unit_properties(connection: Connection, unit: str, interface: str = "Scope") -> dict[str, Any]:
     """The properties of a unit: interface "Unit", "Scope", "Service" … Raises BusError."""
     (path,) = connection.call("GetUnit", "s", unit)

@@ -155,6 +155,28 @@ def cmd_system_reset() -> Command:
     )
 
 
+def cmd_auto_update() -> Command:
+    return command(
+        "auto-update",
+        "",
+        "Restart the services whose image has changed",
+        "pyctl.cli.verb_autoupdate:auto_update",
+        opt("dry-run", "", BOOL, "Only say what would be updated"),
+        opt("rollback", "", BOOL, "Where the service does not come up, restart it with the image it had", default=True),
+        opt("authfile", "", STRING, "Where logins to registries are kept", metavar="FILE", complete="file"),
+        opt("tls-verify", "", BOOL, "Ask registries for a valid certificate", default=True),
+        opt("format", "", STRING, "json, or a Go template as '{{.Unit}} {{.Updated}}'", metavar="FORMAT"),
+        description=(
+            "About running containers with the label io.containers.autoupdate whose unit, which the label"
+            " PODMAN_SYSTEMD_UNIT names, makes them anew at each start: Quadlet's (AutoUpdate=) and those of `pyctl"
+            " generate systemd --new`. registry: when the registry has another image under its name, that is pulled;"
+            " local: when the name here stands for another image. UPDATED is true, false, pending (--dry-run), failed"
+            " or rolled back."
+        ),
+        examples=(("pyctl auto-update --dry-run", "what is due"),),
+    )
+
+
 def cmd_events() -> Command:
     return command(
         "events",

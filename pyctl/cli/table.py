@@ -266,6 +266,7 @@ HOMES: dict[str, str] = {
     "system start-on-boot": "system",
     "system reset": "system",
     "events": "system",
+    "auto-update": "system",
     "completion": "system",
     "help": "system",
 }

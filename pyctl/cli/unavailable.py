@@ -10,7 +10,6 @@ _REMOTE = "there is no service to connect to: pyctl acts in this process, on thi
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(
         (
-            "auto-update",
             "build",
             "builder",
             "buildx",

@@ -60,4 +60,5 @@ def rename(parsed: Parsed) -> int:
     record = state.get(engine.db, parsed.args[0])
     if record.name != name:
         state.rename(engine.db, record, name)
+        state.tell(engine.db, "rename", record.specification.replace(name=name))
     return 0

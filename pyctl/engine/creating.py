@@ -109,7 +109,7 @@ def _replace(engine: Engine, name: str) -> None:
         return
     lifecycle.stop(engine.db, [record], -1, lambda _r: None)
     # In another process: this one may not leave its own user namespace for the supervisor's sake.
-    _run_self(engine, ["rm", "--force", "--volumes", record.id], quiet=True)
+    run_self(engine, ["rm", "--force", "--volumes", record.id], quiet=True)
 
 
 # --- the image ---------------------------------------------------------------------------------
@@ -205,13 +205,13 @@ def _pull(
             text = ("false", "true")[value] if isinstance(value, bool) else str(value)
             argv.append(f"--{field.replace('_', '-')}={text}")
     address = os.environ.get("NOTIFY_SOCKET", "") if options.sdnotify != "ignore" else ""
-    status = _run_self(engine, [*argv, word], quiet=True, notify=address, out=out)
+    status = run_self(engine, [*argv, word], quiet=True, notify=address, out=out)
     engine.single_id_told = True  # by that process
     if status and not have:
         raise SystemExit(status)  # the other process has said why
 
 
-def _run_self(engine: Engine, words: list[str], quiet: bool, notify: str = "", out: int = -1) -> int:
+def run_self(engine: Engine, words: list[str], quiet: bool, notify: str = "", out: int = -1) -> int:
     """Another pyctl with this one's global options; its stdout goes to stderr, or nowhere, or to descriptor `out`.
 
     notify: the socket of a service manager that is to wait for as long as an image arrives.

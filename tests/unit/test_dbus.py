@@ -153,6 +153,22 @@ def test_failures_are_one_clear_error(tmp_path, answer, text):
         start(Peer(tmp_path, answer), timeout_s=0.5)
 
 
+def test_a_short_call_waits_for_the_greeting(tmp_path):
+    class Slow(Peer):
+        def run(self):
+            connection, _ = self.listener.accept()
+            self.seen = connection.recv(65536)
+            connection.sendall(self.ok)
+            connection.recv(65536)
+            connection.sendall(reply(1, "o", "/unit"))
+
+    peer = Slow(tmp_path, None)
+    connection = systemd.connect([(peer.path, False)], 1000, 5.0)
+    assert connection.call("GetUnit", "s", "x.service") == ["/unit"]
+    connection.close()
+    assert peer.seen.endswith(b"BEGIN\r\n")
+
+
 def test_a_refused_user(tmp_path):
     with pytest.raises(dbus.BusError, match="refused this user: REJECTED EXTERNAL"):
         start(Peer(tmp_path, lambda _c: None, ok=b"REJECTED EXTERNAL\r\n"))
