@@ -71,7 +71,8 @@ def plan(
             warnings.append(f"{wish}: {reason}")
         return Planned(plan=CgroupPlan(), warnings=tuple(warnings))
     kept = [w for w in writes if w.controller in controllers]
-    if default_pids > 0 and not limits.pids and "pids" in controllers:
+    asked = any(write.file == "pids.max" for write in writes)  # by --cgroup-conf too
+    if default_pids > 0 and not asked and not limits.pids and "pids" in controllers:
         kept.append(
             CgroupWrite(
                 controller="pids", file="pids.max", value=str(default_pids), option="pids_limit", required=False

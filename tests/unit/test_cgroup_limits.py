@@ -286,6 +286,12 @@ def test_a_scope_under_systemd():
         cgroup_plan.plan(SYSTEMD, Limits(), ID, cgroup_parent="web")
 
 
+def test_a_default_is_not_written_over_what_was_asked_for():
+    limits = Limits(cgroup_conf=("pids.max=9",))
+    planned = cgroup_plan.plan(SYSTEMD, limits, ID, default_pids=2048)
+    assert [(w.file, w.value) for w in planned.plan.writes] == [("pids.max", "9")]
+
+
 def test_a_default_never_fails_a_run():
     facts = SYSTEMD.replace(systemd_controllers=("memory",))
     assert cgroup_plan.plan(facts, Limits(), ID, default_pids=2048).plan.writes == ()
