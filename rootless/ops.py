@@ -112,6 +112,10 @@ class MountOverlay(Operation):
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.chdir(base)
+            if plan.upper and plan.volatile:
+                # The kernel's mark of the last volatile mount, which nobody else may have made: the container's lock
+                # is held.  Left there, it forbids every other mount (overlayfs.rst, "Volatile mount").
+                remove_path(f"{plan.work}/work/incompat")
             libc.mount("overlay", plan.merged, "overlay", 0 if plan.upper else libc.MS_RDONLY, data)
         except OSError as error:
             raise _mount_error(error, self.describe()) from error

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 def stored(kind: str, state: str) -> list[tuple[str, str]]:
     """(name, description) of everything of a kind.
 
-    kind: "container" | "image" | "volume" | "network" | "any"; state: "running" | "stopped" | "" of containers.
+    kind: "container" | "image" | "volume" | "network" | "artifact" | "any"; state, of containers: "running" |
+    "stopped" | "".
     """
     from pyctl.cli.options_global import ROWS
     from pyctl.cli.parser import Options
@@ -26,6 +27,8 @@ def stored(kind: str, state: str) -> list[tuple[str, str]]:
         found += [
             (name, "volume") for (name,) in db.query("SELECT name FROM volumes WHERE NOT anonymous ORDER BY name")
         ]
+    if kind == "artifact":
+        found += [(name, "artifact") for (name,) in db.query("SELECT name FROM artifacts ORDER BY name")]
     if kind in ("network", "any"):
         found += [(name, "network") for (name,) in db.query("SELECT name FROM networks ORDER BY name")]
     return found
@@ -43,6 +46,9 @@ def _containers(db: Database, state: str) -> list[tuple[str, str]]:
 
 def _images(db: Database) -> list[tuple[str, str]]:
     # What is usually typed: docker.io/library/alpine:latest is alpine, localhost/app:1 is app:1.
-    names = [name for (name,) in db.query("SELECT name FROM image_names ORDER BY name")]
+    names = [
+        name
+        for (name,) in db.query("SELECT name FROM image_names UNION SELECT name FROM manifest_list_names ORDER BY 1")
+    ]
     short = [n.removeprefix("docker.io/library/").removeprefix("localhost/").removesuffix(":latest") for n in names]
     return [(word, "image") for word in dict.fromkeys((*short, *names)) if "@" not in word]

@@ -278,3 +278,20 @@ def test_sparse_and_large(engine: Engine, tmp_path: Path) -> None:
     [upper] = engine.storage_root.glob("containers/*/upper/sparse")
     assert (upper.stat().st_size, upper.stat().st_blocks * 512 < 8 << 20) == ((3 << 30) + 3, True)
     engine("rm", "c")
+
+
+@pytest.mark.parametrize("driver", ["fuse-overlayfs", "overlay"])
+def test_drivers(engine: Engine, tmp_path: Path, driver: str) -> None:
+    """A root is mounted again and again: by copies and by starts, each seeing what the others wrote."""
+    option = f"--storage-driver={driver}"
+    tried = engine(option, "run", "--rm", "--network=none", "busybox", "true", status=None)
+    if tried.status:
+        pytest.skip(f"storage driver {driver}: {tried.err}")
+    (tmp_path / "f").write_text("1")
+    engine(option, "create", "--name", "c", "--network=none", "busybox", "sh", "-c", "cat /f; echo 2 >> /f")
+    engine(option, "cp", tmp_path / "f", "c:/f")
+    assert engine(option, "start", "-a", "c").out == "1"
+    engine(option, "cp", "c:/f", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "12\n"
+    assert engine(option, "start", "-a", "c").out == "12\n"
+    engine("rm", "c")
