@@ -231,7 +231,7 @@ class Holder:
         if isinstance(message, Connect) and client.plan is not None:
             (endpoint,) = (e for e in message.plan.endpoints if e.network.id == message.network_id)
             self._connect(client, endpoint, fds[0], replace=False)
-            client.plan = message.plan
+            client.plan = message.plan.replace(endpoints=(*client.plan.endpoints, endpoint))
             self.names.put(client.plan)
             return Done()
         if isinstance(message, Disconnect) and client.plan is not None:
@@ -270,7 +270,13 @@ class Holder:
             raise Error(f"the container is on network {network.name} already")
         outer = self.bridges.attach(endpoint, netns_fd, len(client.outer), replace=replace)
         client.outer[network.id] = outer
-        self.names.listen(network)
+        try:
+            self.names.listen(network)
+        except OSError as error:
+            del client.outer[network.id]
+            self.names.silence(network.id)
+            self._detach(network.id, outer)
+            raise LaunchError("network", f"network {network.name}: name server: {error.strerror}") from error
 
     def _disconnect(self, client: Client, network_id: str) -> None:
         outer = client.outer.pop(network_id, None)

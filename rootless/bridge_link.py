@@ -83,7 +83,8 @@ class BridgeLink:
     def change(self, request: Connect | Disconnect, loop: Loop) -> None:
         """Carry `network connect` or `disconnect` out; the plan holds what is so from now on.  Raises Error."""
         if isinstance(request, Connect):
-            held, self.plan = self.plan, request.plan
+            (endpoint,) = (e for e in request.plan.endpoints if e.network.id == request.network_id)
+            held, self.plan = self.plan, request.plan.replace(endpoints=(*self.plan.endpoints, endpoint))
             try:
                 if self._channel is None:
                     self.rejoin(loop)

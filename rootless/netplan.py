@@ -80,7 +80,7 @@ class Connect(Value):
     """Add one interface (`network connect`).  To the supervisor, which passes it on.  Answer: Done or Failed."""
 
     network_id: str
-    plan: BridgePlan  # with the new endpoint
+    plan: BridgePlan  # with the new endpoint; the others in it count for nothing
     files: dict[str, str] = {}  # new texts of /etc/hosts and /etc/resolv.conf, by their names there
 
 

@@ -169,10 +169,16 @@ class Engine:
 
     def _heal_network(self) -> None:
         """Give running containers their networks back where the network process was killed."""
-        if os.path.exists(f"{self.runtime_root}/{userns.NETWORK_DIRECTORY}/ctl"):
-            from pyctl.engine import network_process  # only where there is or was one
+        directory = f"{self.runtime_root}/{userns.NETWORK_DIRECTORY}"
+        if not os.path.exists(f"{directory}/ctl"):
+            return  # there never was one, or it ended when nobody needed it
+        living = userns.open_supervisor(directory)
+        if living is not None:
+            os.close(living)
+            return
+        from pyctl.engine import network_process
 
-            network_process.heal(self)
+        network_process.heal(self)
 
     def _short_names(self, text: str) -> Sequence[Reference]:
         from storage.registries_conf import local_candidates

@@ -26,19 +26,20 @@ def connect(engine: Engine, record: ContainerRecord, use: NetworkUse) -> None:
 
     Raises Error; the container is then as it was.
     """
-    spec = record.specification
-    if spec.network.mode not in _CHANGEABLE:
+    mode = record.specification.network.mode
+    if mode not in _CHANGEABLE:
         raise Error(
-            f"container {record.name} was made with --network={spec.network.mode}, and cannot be on other networks",
+            f"container {record.name} was made with --network={mode}, and cannot be on other networks",
             hint="make it with --network NETWORK, or with the default network",
         )
-    if any(held.network_id == use.network_id for held in spec.network.endpoints):
-        raise Error(f"container {record.name} is already connected to network {use.name}")
-    changed = _with_endpoints(spec, (*spec.network.endpoints, use))
     store = NetworkStore(engine.db)
     hold = network_process.ensure(engine) if record.alive else None
     try:
         with engine.db.transaction():
+            spec = state.get(engine.db, record.id).specification  # two commands may connect it at once
+            if any(held.network_id == use.network_id for held in spec.network.endpoints):
+                raise Error(f"container {record.name} is already connected to network {use.name}")
+            changed = _with_endpoints(spec, (*spec.network.endpoints, use))
             store.attach(spec.id, [use.network_id])
             state.replace_specification(engine.db, changed)
             plan = network_use.take(engine.db, changed) if record.alive else None
@@ -47,9 +48,7 @@ def connect(engine: Engine, record: ContainerRecord, use: NetworkUse) -> None:
             try:
                 ask(record.runtime_dir, record.name, request)
             except BaseException:
-                with engine.db.transaction():
-                    store.detach(spec.id, use.network_id)
-                    state.replace_specification(engine.db, spec)
+                _forget(engine, record, use.network_id)
                 raise
     finally:
         if hold is not None:
@@ -75,10 +74,16 @@ def disconnect(engine: Engine, record: ContainerRecord, network: NetworkConfig, 
         except Error:
             if not force:
                 raise
-    with engine.db.transaction():
-        NetworkStore(engine.db).detach(spec.id, network.id)
-        state.replace_specification(engine.db, changed)
+    _forget(engine, record, network.id)
     engine.db.tell("network", "disconnect", id=spec.id, name=spec.name, network=network.name)
+
+
+def _forget(engine: Engine, record: ContainerRecord, network_id: str) -> None:
+    with engine.db.transaction():
+        spec = state.get(engine.db, record.id).specification
+        kept = tuple(use for use in spec.network.endpoints if use.network_id != network_id)
+        NetworkStore(engine.db).detach(spec.id, network_id)
+        state.replace_specification(engine.db, _with_endpoints(spec, kept))
 
 
 def reload(engine: Engine, record: ContainerRecord) -> None:

@@ -131,7 +131,7 @@ def refresh(engine: Engine, network: NetworkConfig) -> None:
 def heal(engine: Engine) -> None:
     """Start the network process again where it was killed under running containers; they get their networks back.
 
-    Called with every command that opens the state: a few system calls where all is well.
+    Called where its socket is there, but no process behind it.
     """
     directory = f"{engine.runtime_root}/{DIRECTORY}"
     if not os.path.exists(f"{directory}/{SOCKET_NAME}") or _lives(directory):
@@ -146,7 +146,18 @@ def heal(engine: Engine) -> None:
         f"the network process was killed; it is started again, and {len(cut_off)} running"
         f" {'container gets its' if len(cut_off) == 1 else 'containers get their'} networks back"
     )
-    ensure(engine).close()
+    hold = ensure(engine)
+    try:
+        # The supervisors know the networks as they were when their containers came to them.
+        from storage.networks import NetworkStore
+
+        store = NetworkStore(engine.db)
+        used = store.used()
+        for network in store.every():
+            if network.id in used:
+                refresh(engine, network)
+    finally:
+        hold.close()
 
 
 def _is_cut_off(runtime_dir: str) -> bool:

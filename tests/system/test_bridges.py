@@ -208,6 +208,22 @@ def test_the_microservices(nets: Engine) -> None:
     reaches(nets, "users", "orders", "orders")
 
 
+def test_connected_to_several_at_once(nets: Engine) -> None:
+    serve(nets, "web", "--network", "front")
+    nets("run", "-d", "--name", "c", "busybox", "sleep", "1000")
+    started = [nets.spawn("network", "connect", name, "c") for name in ("front", "back", "six")]
+    for process in started:
+        _out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err.decode()
+        nets.started.remove(process)
+    found = addresses(nets, "c")
+    assert sorted(found) == ["back", "front", "six"]
+    shown = nets("exec", "c", "ip", "addr").out
+    assert all(address in shown for address in found.values())
+    reaches(nets, "c", "web", "web")
+    assert found["front"] in look_up(nets, "web", "c")
+
+
 def test_a_killed_network_process_comes_back(nets: Engine) -> None:
     serve(nets, "web", "--network", "front:ip=10.89.0.50")
     serve(nets, "app", "--network", "front", "--network", "back")
