@@ -10,9 +10,8 @@ if TYPE_CHECKING:
 
 
 def host_ip(port: Port, bind_address: str) -> str:
-    """The address that a port listens on; an IPv6 one stands in brackets."""
-    ip = port.host_ip or bind_address
-    return f"[{ip}]" if ":" in ip else ip
+    """The address that a port listens on; an IPv6 one without brackets, as Podman shows it."""
+    return port.host_ip or bind_address
 
 
 def ranges(ports: Sequence[Port], bind_address: str) -> list[tuple[str, int, int, int, str]]:

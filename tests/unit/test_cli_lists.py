@@ -355,7 +355,7 @@ def test_ports_that_follow_one_another_are_joined() -> None:
     assert ports.shown(network, "0.0.0.0") == "0.0.0.0:8080-8082->80-82/tcp, 127.0.0.1:9090->90/udp, 5000/tcp"
     assert (
         ports.shown(Network(mode="x", ports=(Port(container_port=1, host_port=2, host_ip="::1"),)), "")
-        == "[::1]:2->1/tcp"
+        == "::1:2->1/tcp"
     )
 
 
