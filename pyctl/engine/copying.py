@@ -22,7 +22,7 @@ from storage.tarwriter import kept_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     # Owner of the source → owner of the copy; None: whoever makes it.
     Owner = Callable[[int, int], tuple[int, int] | None]
@@ -133,11 +133,11 @@ class Copier:
         parent: int,
         name: bytes,
         held: os.stat_result,
-        chunks: Iterable[bytes],
+        chunks: Iterable[bytes | int],
         shown: str,
         xattrs: dict[str, bytes] | None = None,
     ) -> None:
-        """A regular file; a hole is left where `chunks` has a piece of zeros."""
+        """A regular file; a hole is left where `chunks` has a piece of zeros, or a number: so many."""
         fd = self._new_file(parent, name, shown)
         try:
             self._fill(fd, chunks)
@@ -181,14 +181,15 @@ class Copier:
             raise Error(f"{shown}: a file cannot take a directory's place", hint="--overwrite lets it")
         remove_tree(name, parent)
 
-    def _fill(self, fd: int, chunks: Iterable[bytes]) -> None:
+    def _fill(self, fd: int, chunks: Iterable[bytes | int]) -> None:
         size = 0
         for chunk in chunks:
-            if chunk.count(0) == len(chunk):
-                os.lseek(fd, len(chunk), os.SEEK_CUR)
+            length = chunk if isinstance(chunk, int) else len(chunk)
+            if isinstance(chunk, int) or chunk.count(0) == length:
+                os.lseek(fd, length, os.SEEK_CUR)
             else:
                 write_all(fd, chunk)
-            size += len(chunk)
+            size += length
         os.ftruncate(fd, size)
 
     def other(self, parent: int, name: bytes, held: os.stat_result, link: bytes, shown: str) -> None:
@@ -289,9 +290,24 @@ class Copier:
             self.other(target, name, held, link, shown)
 
 
-def _content(fd: int) -> Iterable[bytes]:
-    while data := os.read(fd, _CHUNK):
+def _content(fd: int) -> Iterator[bytes | int]:
+    """A file's bytes, and the lengths of its holes."""
+    position = 0
+    while True:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                yield max(os.fstat(fd).st_size - position, 0)
+                return
+            start = os.lseek(fd, position, os.SEEK_SET)  # a file system that cannot tell
+        if start > position:
+            yield start - position
+        data = os.read(fd, _CHUNK)
+        if not data:
+            return
         yield data
+        position = start + len(data)
 
 
 class Target:
