@@ -5,7 +5,7 @@ Weight: `_socket` (C) and `os`; imported only where NOTIFY_SOCKET is set.
 Who may speak to the manager may also hand it descriptors to keep (FDSTORE) and name another main process (MAINPID).
 So a container never sees the manager's socket: it gets one of its supervisor, which passes on the lines of `ALLOWED`
 and drops all others, and descriptors, on the way.  What is passed on comes from the supervisor, the service's main
-process, and so is accepted with NotifyAccess=main too.
+process, and so is accepted with NotifyAccess=main too.  (With a guardian, which is that process then, it takes all.)
 """
 
 from __future__ import annotations
