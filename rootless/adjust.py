@@ -57,6 +57,8 @@ def _update(container: Container, request: Update) -> None:
         if container.cgroup is None:
             raise Error("a container without a cgroup of its own can have no limits")
         container.cgroup.update(request.writes)
+    if request.name:
+        container.tell.rename(request.name)
     if request.new_health:
         container.replace_health(request.health)
     if request.restart:

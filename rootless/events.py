@@ -62,7 +62,11 @@ class Teller:
 
     def __init__(self, path: str, container_id: str, name: str, image: str, labels: dict[str, str]) -> None:
         self._path = path
-        self._who = {"id": container_id, "name": name, "image": image, "labels": labels}
+        self._who: dict[str, Any] = {"id": container_id, "name": name, "image": image, "labels": labels}
+
+    def rename(self, name: str) -> None:
+        """It is called otherwise from now on."""
+        self._who["name"] = name
 
     def __call__(self, *statuses: str, **facts: Any) -> None:
         """One event for each status."""

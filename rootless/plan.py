@@ -350,6 +350,7 @@ class Update(Value):
     """Other limits (all of them or none), policy, check, now and after restarts.  Answer: Done or Failed."""
 
     writes: tuple[CgroupWrite, ...] = ()
+    name: str = ""  # another name, "" keeps it
     new_health: bool = False  # `health` is another check from now on, or none
     health: HealthPlan | None = None
     restart: str = ""  # another restart policy, "" keeps it

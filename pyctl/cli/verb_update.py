@@ -61,4 +61,5 @@ def rename(parsed: Parsed) -> int:
     if record.name != name:
         state.rename(engine.db, record, name)
         state.tell(engine.db, "rename", record.specification.replace(name=name))
+        adjusting.tell_name(record, name)
     return 0

@@ -100,6 +100,16 @@ def pause(engine: Engine, record: ContainerRecord, freeze: bool) -> None:
     ask(record.runtime_dir, record.name, Pause(freeze=freeze))
 
 
+def tell_name(record: ContainerRecord, name: str) -> None:
+    """A living supervisor names the container in its events."""
+    if not record.alive:
+        return
+    try:
+        ask(record.runtime_dir, record.name, Update(name=name))
+    except Error:
+        return  # it is between two starts, or has just ended: the old name stands in what it still tells
+
+
 # --- update --------------------------------------------------------------------------------------
 
 

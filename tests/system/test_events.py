@@ -53,15 +53,20 @@ def test_what_is_done_to_a_running_one(engine: Engine) -> None:
     before = time.time()
     engine("run", "-d", "--name=c", "--health-cmd=false", "--health-interval=disable", "busybox", "sleep", "1000")
     engine("exec", "c", "sh", "-c", "exit 4", status=4)
+    engine("rename", "c", "d")
+    engine("exec", "d", "true")
+    assert statuses(engine, before, "-f", "container=d") == ["rename", "exec", "exec_died"]
+    engine("rename", "d", "c")
     engine("restart", "-t", "0", "c")
     engine("kill", "c")
     engine("wait", "c")
     engine("start", "c")
     engine("rm", "-f", "-t", "0", "c")
-    expected = ["create", "init", "start", "exec", "exec_died", "restart", "stop", "died", "cleanup", "init", "start"]
-    expected += ["kill", "died", "cleanup", "init", "start", "stop", "died", "cleanup", "remove"]
+    expected = ["create", "init", "start", "exec", "exec_died", "rename", "restart", "stop", "died", "cleanup"]
+    expected += ["init", "start", "kill", "died", "cleanup", "init", "start", "stop", "died", "cleanup", "remove"]
     assert statuses(engine, before, "-f", "container=c") == expected
-    codes = [e["ContainerExitCode"] for e in since(engine, before, "-f", "event=exec_died", "-f", "event=died")]
+    ends = ("-f", "container=c", "-f", "event=exec_died", "-f", "event=died")
+    codes = [e["ContainerExitCode"] for e in since(engine, before, *ends)]
     assert codes == [4, 137, 137, 137]
 
 
