@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _SECOND_NS = 1_000_000_000
 _EXEC_WAIT_MS = 1000
+_KEYRING_TRIES, _KEYRING_WAIT_S = 40, 0.05
 _RESTART_FIRST_NS, _RESTART_LAST_NS = 100_000_000, 60 * _SECOND_NS
 
 
@@ -204,11 +205,15 @@ class Container:
         return bundle
 
     def _has_shared_keyring(self) -> bool:
-        try:
-            libc.share_keyring()
-        except OSError:
-            return False
-        return True
+        for _ in range(_KEYRING_TRIES):
+            try:
+                libc.share_keyring()
+            except OSError:
+                # The kernel gives room back a while after a keyring's last user has ended (key_gc_work).
+                time.sleep(_KEYRING_WAIT_S)
+            else:
+                return True
+        return False
 
     def _exposure(self) -> Exposure | None:
         """With a user namespace of the container's own: how its runtime is to be started."""

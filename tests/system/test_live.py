@@ -125,4 +125,3 @@ def test_update_of_the_restart_policy_is_stored_and_obeyed(engine: Engine) -> No
     os.kill(engine.inspect("box")["State"]["Pid"], 9)
     wait_until(lambda: engine.inspect("box")["RestartCount"] == 1, 20, "it is restarted")
     assert "say what to change" in engine("update", "box", status=125).err
-    assert "cannot be changed yet" in engine("update", "--health-cmd=true", "box", status=125).err

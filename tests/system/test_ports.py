@@ -36,7 +36,15 @@ def address_in(answer: str) -> str:
 
 
 def forwarders() -> list[int]:
-    return [p.pid for p in descendants() if Path(f"/proc/{p.pid}/comm").read_text() == "pyctl-ports\n"]
+    return [p.pid for p in descendants() if name_of(p.pid) == "pyctl-ports\n"]
+
+
+def name_of(pid: int) -> str:
+    """The process's own name; "" where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.mark.parametrize(
