@@ -155,7 +155,8 @@ static int pyctl_sethostname(const char *n, int l) { return sethostname(n, (size
 static int pyctl_shared_keyring(const char *n) {
     long id = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, n);
     if (id < 0) return -1;
-    /* Whoever has it may look, its owner also find it by name; nobody may change it, or this (linux/keyctl.h). */
+    /* A new one is kept for later; who has it may look, its owner also find it by name, and nobody may change it. */
+    syscall(SYS_keyctl, KEYCTL_LINK, id, KEY_SPEC_USER_KEYRING);
     syscall(SYS_keyctl, KEYCTL_SETPERM, id, 0x0b0b0000UL);
     return 0;
 }

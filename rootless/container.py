@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _SECOND_NS = 1_000_000_000
 _EXEC_WAIT_MS = 1000
-_KEYRING_TRIES, _KEYRING_WAIT_S = 40, 0.05
 _RESTART_FIRST_NS, _RESTART_LAST_NS = 100_000_000, 60 * _SECOND_NS
 
 
@@ -50,6 +49,7 @@ class Container:
         outer_proc: int,
         supervisor_pid: int,
         own_pid_namespace: bool,
+        shared_keyring: bool,
         debug: bool,
     ) -> None:
         self.plan = plan
@@ -83,6 +83,7 @@ class Container:
         self._lock = lock
         self._supervisor_pid = supervisor_pid
         self._own_pid_namespace = own_pid_namespace
+        self._shared_keyring = shared_keyring  # this process's own keyring is one that containers may have
         self._children: dict[int, Callable[[int], None]] = {}
         self._early: dict[int, int] = {}  # statuses of children reaped before somebody asked for them
         self._mounts = 0  # the container's mount namespace, where its pid namespace is shared
@@ -171,7 +172,7 @@ class Container:
                 os.close(fd)
             if console is not None:
                 console.close()
-            if new_keyring and ociruntime.lacks_room_for_a_keyring(log) and self._has_shared_keyring():
+            if new_keyring and ociruntime.lacks_room_for_a_keyring(log) and self._shared_keyring:
                 ops.remove_path(log)
                 self._start(new_keyring=False)
                 return
@@ -203,17 +204,6 @@ class Container:
             config = with_variables(config, self.plan.start_env)
         write_file(f"{bundle}/config.json", dumps(config).encode(), 0o600)
         return bundle
-
-    def _has_shared_keyring(self) -> bool:
-        for _ in range(_KEYRING_TRIES):
-            try:
-                libc.share_keyring()
-            except OSError:
-                # The kernel gives room back a while after a keyring's last user has ended (key_gc_work).
-                time.sleep(_KEYRING_WAIT_S)
-            else:
-                return True
-        return False
 
     def _exposure(self) -> Exposure | None:
         """With a user namespace of the container's own: how its runtime is to be started."""

@@ -213,9 +213,9 @@ def sethostname(name: str) -> None:
 
 
 def share_keyring() -> None:
-    """Make one keyring that is empty for good this process's session keyring: its user namespace's, by its name.
+    """Make the user's keyring of this name, which is empty for good, this process's session keyring (keyrings(7)).
 
-    There is room for it where another process has it already (keyrings(7), maxkeys).
+    It is made once, and kept in the user keyring of the user namespace that this is called in.
     """
     _check(_lib.pyctl_shared_keyring(b"_pyctl"), "keyctl")
 

@@ -102,7 +102,7 @@ def failure(log: str, command: str, runtime: RuntimePlan) -> LaunchError:
     if lacks_room_for_a_keyring(log):
         return LaunchError(
             "runtime",
-            "this user may have no further keyring, and no container has one that could be shared",
+            "this user may have no further keyring (keyrings(7), maxkeys)",
             "an administrator can run: sysctl -w kernel.keys.maxkeys=4000",
             errno=122,
         )

@@ -34,15 +34,15 @@ def main(argv: list[str]) -> None:
         # (into the pid namespace) does not inherit this.
         libc.prctl(libc.PR_SET_PDEATHSIG, SIGKILL)
         outer_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        shared_keyring = _leave_the_login_s_keyring()
         userns.enter(argv[1])
         libc.clear_inheritable_capabilities()
-        _keep_the_shared_keyring()
         own_pid_namespace = argv[2] == "1" and _enter_pid_namespace()
         libc.prctl(libc.PR_SET_PDEATHSIG, 0)
         plan, fds = channel.receive()
         if not isinstance(plan, LaunchPlan):
             os._exit(0)  # the command line thought better of it
-        _serve(channel, plan, fds, outer_proc, own_pid_namespace, debug)
+        _serve(channel, plan, fds, outer_proc, own_pid_namespace, shared_keyring, debug)
     except Error as error:
         _report(channel, error)
     except Exception as error:
@@ -64,15 +64,17 @@ def _report(channel: Channel, error: Error) -> None:
         return
 
 
-def _keep_the_shared_keyring() -> None:
+def _leave_the_login_s_keyring() -> bool:
     """Runtimes give a container a keyring of its own, until the user may have no more (keyrings(7), maxkeys: 200).
 
-    Then containers get this one.  Not the login's, which may hold tickets.
+    Then containers get this process's: one that all supervisors of the user share, not the login's, which may hold
+    tickets.  False: no keyrings in this kernel, or no room for this one either.
     """
     try:
         libc.share_keyring()
     except OSError:
-        return  # no keyrings in this kernel, or no room for this one either
+        return False
+    return True
 
 
 def _enter_pid_namespace() -> bool:
@@ -100,7 +102,13 @@ def _enter_pid_namespace() -> bool:
 
 
 def _serve(
-    channel: Channel, plan: LaunchPlan, fds: list[int], outer_proc: int, own_pid_namespace: bool, debug: bool
+    channel: Channel,
+    plan: LaunchPlan,
+    fds: list[int],
+    outer_proc: int,
+    own_pid_namespace: bool,
+    shared_keyring: bool,
+    debug: bool,
 ) -> None:
     os.makedirs(plan.storage_dir, 0o700, exist_ok=True)
     lock = lockfile.hold(f"{plan.storage_dir}/{LOCK_FILE}")
@@ -129,6 +137,7 @@ def _serve(
         outer_proc=outer_proc,
         supervisor_pid=pid,
         own_pid_namespace=own_pid_namespace,
+        shared_keyring=shared_keyring,
         debug=debug,
     )
     try:

@@ -56,8 +56,12 @@ def test_network_traffic_is_that_of_the_container(box: Engine) -> None:
         return made
 
     before = raw()["tap0"]["TxBytes"]
-    box("exec", "box", "sh", "-c", "echo x | nc -u -w 1 10.0.2.2 9", status=None)
-    wait_until(lambda: raw()["tap0"]["TxBytes"] > before, 10, "the packet is counted")
+
+    def sent_and_counted() -> bool:
+        box("exec", "box", "sh", "-c", "echo x | nc -u -w 1 10.0.2.2 9; true")
+        return raw()["tap0"]["TxBytes"] > before
+
+    wait_until(sent_and_counted, 30, "the packet is counted")
     pid = box.inspect("box")["State"]["Pid"]
     line = next(r for r in Path(f"/proc/{pid}/net/dev").read_text().splitlines() if "tap0" in r)
     assert raw()["tap0"]["RxBytes"] >= int(line.split(":")[1].split()[0])
