@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import time
 
-from rootless import libc, lockfile, ociruntime, ops, userns
+from rootless import libc, lockfile, ops, userns
 from rootless.container_files import EXIT_FILE, READY_FILE
-from rootless.errors import Error, LaunchError, os_error_text
+from rootless.errors import Error
 from rootless.events import Teller
-from rootless.fds import Channel, close_all, move_high, write_durably, write_file
+from rootless.fds import Channel, write_durably, write_file
 from rootless.loop import READ, Loop, Timer
 from rootless.plan import Exited, HealthPlan, LaunchPlan, Ready
-from rootless.processes import SIGCHLD, SIGKILL, exit_code, pid_on_host, spawn, wait_for_end_of, wait_or_hang_up
+from rootless.processes import SIGCHLD, SIGKILL, exit_code, pid_on_host
+from rootless.runtime_calls import RuntimeCalls
 from rootless.sessions import Sessions
-from rootless.streams import STDERR, STDOUT, Console, Streams
+from rootless.streams import STDOUT, Streams
 from rootless.surroundings import FORWARDER, Surroundings
 from rootless.values import Value, dumps
 
@@ -28,11 +29,9 @@ if TYPE_CHECKING:
 
     from rootless.cgroup import ContainerCgroup
     from rootless.checks import HealthChecks
-    from rootless.exposure import Exposure
     from rootless.notify import Notifier
 
 _SECOND_NS = 1_000_000_000
-_EXEC_WAIT_MS = 1000
 _RESTART_FIRST_NS, _RESTART_LAST_NS = 100_000_000, 60 * _SECOND_NS
 
 
@@ -69,6 +68,7 @@ class Container:
             own_pid_namespace=own_pid_namespace,
             trace=self._trace,
         )
+        self.runtime = RuntimeCalls(plan, self.surroundings, fds, shared_keyring, self._trace)
         self.streams = Streams(self.loop, None)
         self.sessions = Sessions(self)
         self.health: HealthChecks | None = None
@@ -83,7 +83,6 @@ class Container:
         self._lock = lock
         self._supervisor_pid = supervisor_pid
         self._own_pid_namespace = own_pid_namespace
-        self._shared_keyring = shared_keyring  # this process's own keyring is one that containers may have
         self._children: dict[int, Callable[[int], None]] = {}
         self._early: dict[int, int] = {}  # statuses of children reaped before somebody asked for them
         self._mounts = 0  # the container's mount namespace, where its pid namespace is shared
@@ -92,11 +91,6 @@ class Container:
         self._kill_timer: Timer | None = None
 
     # -- launch ---------------------------------------------------------------------------------
-
-    @property
-    def state_dir(self) -> str:
-        """The OCI runtime's --root."""
-        return f"{self.plan.runtime_dir}/runtime"
 
     @property
     def cgroup(self) -> ContainerCgroup | None:
@@ -130,140 +124,22 @@ class Container:
 
     # -- one start of the container -------------------------------------------------------------
 
-    def _start(self, new_keyring: bool = True) -> None:
-        """Run the OCI runtime; after it the container's first process is executed, or LaunchError."""
-        plan = self.plan
-        exposure = self._exposure()
-        bundle = self._write_bundle(exposure)
-        console = Console(plan.runtime_dir, "console.sock") if plan.tty else None
-        stdio, ours = ((-1, -1, -1), {}) if plan.tty else self._make_stdio()
-        log, pid_file = f"{plan.runtime_dir}/runtime.log", f"{plan.runtime_dir}/pid"
-        argv = ociruntime.run_argv(
-            plan.runtime,
-            state_dir=self.state_dir,
-            log=log,
-            bundle=bundle,
-            pid_file=pid_file,
-            container_id=plan.container_id,
-            console_socket=console.path if console else "",
-            preserve_fds=plan.preserve_fds,
-            new_keyring=new_keyring,
-        )
-        self._trace(" ".join(argv))
-        preserved = self._fds[3:] if plan.log.driver == "passthrough" else self._fds
-        self.started_ns = time.time_ns()
-        before = (lambda: self._prepare_exposure(exposure)) if exposure else None
-        # The runtime ends before its child executes the container's program.  That child holds this pipe until then:
-        # it is close-on-exec there (runtimes see to that for all that they do not pass on).
-        executed, held = os.pipe2(os.O_CLOEXEC)
-        held = move_high(held, plan.preserve_fds + 64)
-        keep = [*self.surroundings.namespace_fds, held, *(console.keep if console else ())]
-        runtime = self.spawn_runtime(argv, stdio, keep, preserved[: plan.preserve_fds], before)
-        os.close(held)
-        close_all([fd for fd in stdio if fd > 2 and fd not in self._fds])
-        status = wait_or_hang_up(runtime, self.channel.fileno() if self.channel is not None else -1)
-        if status is None:
-            raise LaunchError("runtime", "the launching command has gone")
-        if not status:
-            wait_for_end_of(executed, _EXEC_WAIT_MS)
-        os.close(executed)
-        if status:
-            for fd in ours:
-                os.close(fd)
-            if console is not None:
-                console.close()
-            if new_keyring and ociruntime.lacks_room_for_a_keyring(log) and self._shared_keyring:
-                ops.remove_path(log)
-                self._start(new_keyring=False)
-                return
-            error = ociruntime.failure(log, self.surroundings.process["args"][0], plan.runtime)
-            if exposure:
-                error.message = exposure.original(error.message)
-            raise error
+    def _start(self) -> None:
+        """Have the container's first process executed, and take its output.  Raises LaunchError."""
+        launcher = self.channel.fileno() if self.channel is not None else -1
+        started = self.runtime.start(launcher)
+        self.started_ns = started.started_ns
         if self.cgroup is not None:
             self.cgroup.settle()
-        self._adopt(ociruntime.read_pid(pid_file))
-        if console is not None:
-            master = console.take()
+        self._adopt(started.pid)
+        if started.console is not None:
+            master = started.console.take()
             self.streams.open({master: STDOUT}, master, True)
-        elif ours:
-            sources = {fd: kind for fd, kind in ours.items() if kind}
-            stdin_fd = next((fd for fd, kind in ours.items() if not kind), -1)
+        elif started.ours:
+            sources = {fd: kind for fd, kind in started.ours.items() if kind}
+            stdin_fd = next((fd for fd, kind in started.ours.items() if not kind), -1)
             self.streams.open(sources, stdin_fd, False)
         self._arm_timeout()
-
-    def _write_bundle(self, exposure: Exposure | None) -> str:
-        """The OCI bundle's directory, with config.json in it."""
-        bundle = f"{self.plan.runtime_dir}/bundle"
-        os.makedirs(bundle, 0o700, exist_ok=True)
-        os.makedirs(self.state_dir, 0o700, exist_ok=True)
-        config = exposure.config if exposure else self.surroundings.config
-        if self.plan.start_env:
-            from rootless.notify import with_variables
-
-            config = with_variables(config, self.plan.start_env)
-        write_file(f"{bundle}/config.json", dumps(config).encode(), 0o600)
-        return bundle
-
-    def _exposure(self) -> Exposure | None:
-        """With a user namespace of the container's own: how its runtime is to be started."""
-        if "uidMappings" not in self.surroundings.config["linux"]:
-            return None
-        from rootless.exposure import Exposure
-
-        made = Exposure(self.surroundings.config, self.plan.network.kind in ("new", "slirp4netns", "pasta", "bridge"))
-        return made if made.needed else None
-
-    def _prepare_exposure(self, exposure: Exposure) -> None:
-        try:
-            exposure.prepare()
-        except LaunchError as error:  # told where the runtime tells what failed
-            line = {"level": "error", "msg": error.message}
-            write_file(f"{self.plan.runtime_dir}/runtime.log", dumps(line).encode())
-            raise
-
-    def spawn_runtime(
-        self,
-        argv: list[str],
-        stdio: tuple[int, int, int],
-        keep: list[int],
-        numbered: list[int],
-        before: Callable[[], None] | None = None,
-    ) -> int:
-        """Start the runtime, in the container's cgroup where there is one."""
-        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        for name in ("XDG_RUNTIME_DIR", "HOME"):
-            if name in os.environ:
-                env[name] = os.environ[name]
-        if self.plan.runtime.kind == "crun":
-            # Where crun puts the file that it binds its own program to (CVE-2019-5736): else /tmp, where a kill
-            # would leave it, and which may be full.
-            env["_LIBCONTAINER_STATEDIR"] = self.plan.runtime_dir
-        cgroup_fd = self.cgroup.container_fd if self.cgroup is not None else -1
-        try:
-            return spawn(argv, env, stdio, keep=keep, numbered=numbered, cgroup_fd=cgroup_fd, before=before)
-        except OSError as error:
-            raise LaunchError(
-                "runtime", os_error_text(error, argv[0]), hint="is this OCI runtime installed?", errno=error.errno or 0
-            ) from error
-
-    def _make_stdio(self) -> tuple[tuple[int, int, int], dict[int, bytes]]:
-        """Descriptors for the container's 0, 1, 2, and this side's ends: fd → kind (b"" is its standard input)."""
-        if self.plan.log.driver == "passthrough":
-            return (self._fds[0], self._fds[1], self._fds[2]), {}
-        out_read, out_write = os.pipe2(os.O_CLOEXEC)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC)
-        ours = {out_read: STDOUT, err_read: STDERR}
-        in_read = -1
-        if self.plan.interactive:
-            in_read, in_write = os.pipe2(os.O_CLOEXEC)
-            ours[in_write] = b""
-        if self.surroundings.owner != (0, 0):
-            # A process that opens /dev/stdout again opens the pipe by its owner (proc(5), /proc/PID/fd).
-            for fd in (out_write, err_write, in_read):
-                if fd >= 0:
-                    os.fchown(fd, *self.surroundings.owner)
-        return (in_read, out_write, err_write), ours
 
     def _adopt(self, pid: int) -> None:
         """The runtime has ended and left this process its child."""
@@ -482,7 +358,7 @@ class Container:
             return
         self._health_restart = False
         self.restart_count += 1
-        ops.remove_path(self.state_dir)
+        self.runtime.forget()
         try:
             self._start()
         except Error as error:
@@ -505,14 +381,8 @@ class Container:
         lockfile.release(self._lock)
 
     def _release(self) -> None:
-        plan = self.plan
         self.surroundings.release()
-        if plan.runtime.kind == "other":
-            log = f"{plan.runtime_dir}/runtime.log"
-            argv = ociruntime.delete_argv(
-                plan.runtime, state_dir=self.state_dir, log=log, container_id=plan.container_id
-            )
-            os.waitpid(self.spawn_runtime(argv, (-1, -1, -1), [], []), 0)
+        self.runtime.delete()
         if self.cgroup is not None:
             self.cgroup.remove()
 

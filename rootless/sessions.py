@@ -309,7 +309,7 @@ class ExecSession:
             self._console = Console(plan.runtime_dir, f"{self.name}.sock")
         argv = ociruntime.exec_argv(
             plan.runtime,
-            state_dir=container.state_dir,
+            state_dir=container.runtime.state_dir,
             log=self._path("log"),
             process=self._path("json"),
             pid_file=self._path("pid"),
@@ -321,10 +321,10 @@ class ExecSession:
         stdio = (fds[0], fds[1], fds[2]) if count and len(fds) >= count else (-1, -1, -1)
         if owner != (0, 0):
             for fd in stdio:
-                if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):  # see Container._make_stdio
+                if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):  # see RuntimeCalls._make_stdio
                     os.fchown(fd, *owner)
         keep = list(self._console.keep) if self._console else []
-        pid = container.spawn_runtime(argv, stdio, keep, fds[count : count + request.preserve_fds])
+        pid = container.runtime.spawn(argv, stdio, keep, fds[count : count + request.preserve_fds])
         close_all([fd for fd in dict.fromkeys(fds) if fd >= 0])
         container.on_exit(pid, self._runtime_ended)
 
