@@ -18,6 +18,7 @@ from rootless.errors import Error
 from rootless.idmap import host_id_map
 from storage.removal import remove_tree
 from storage.unpack import UnpackLimits, UnpackReport, clean_path, unpack
+from tests.support import descriptors
 from tests.support.images import Entry, layer_tar
 from tests.support.requirements import missing, program
 
@@ -64,11 +65,11 @@ def do_unpack(archive: bytes, target: str, options: dict[str, Any]) -> tuple[Unp
     os.makedirs(target, exist_ok=True)
     os.umask(0o077)
     fd = os.open(target, os.O_RDONLY)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors.held()
     try:
         report = unpack(Source(archive), fd, what="layer test", **options)
     finally:
-        assert len(os.listdir("/proc/self/fd")) == before, "descriptors leaked"
+        assert not descriptors.held() - before, "descriptors leaked"
     tree = {".": Found(target)}
     for folder, folders, files in os.walk(target):
         for name in folders + files:

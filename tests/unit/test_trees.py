@@ -10,6 +10,7 @@ import pytest
 from rootless import ops
 from rootless.errors import LaunchError
 from rootless.ownership import chown_tree
+from tests.support import descriptors
 from tests.support.mapped import mapped
 
 DEPTH = 1500  # more than Python's recursion, a process's descriptors and a path can take
@@ -51,7 +52,7 @@ def runtime_root(tmp_path: Path) -> str:
 
 def test_deep_tree(tmp_path: Path, runtime_root: str) -> None:
     tree = deep_tree(tmp_path)
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors.held()
 
     def give() -> set[int]:
         chown_tree(str(tree), 7, 7)
@@ -60,7 +61,7 @@ def test_deep_tree(tmp_path: Path, runtime_root: str) -> None:
     assert mapped(give, runtime_root=runtime_root) == {7}
     mapped(ops.remove_path, str(tree), runtime_root=runtime_root)
     assert not tree.exists()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert not descriptors.held() - before
 
 
 def test_removal_leaves_what_links_point_to(tmp_path: Path, runtime_root: str) -> None:
