@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from storage.copy_targets import Target
     from storage.fetch import Events
     from storage.manifest import Descriptor
+    from storage.reference import Reference
     from storage.signatures import Signature
+    from storage.signing import Signer
 
     # Raises where the policy does not let an image in.
     Allow = Callable[[Source, Manifest | Index], None]
@@ -63,7 +65,8 @@ class CopyOptions(Value):
 
     form: "oci" | "v2s2"; multi_arch: one of MULTI_ARCH; compression: "gzip" | "zstd" for layers that are compressed
     otherwise or not at all, "none": they are decompressed; compress_plain: gzip for uncompressed ones; level: 0 the
-    compressor's usual one; preserve: fail rather than change a digest.
+    compressor's usual one; preserve: fail rather than change a digest.  signers: keys that sign all that is copied,
+    with the name `identity` (None: the target's).
     """
 
     form: str = ""
@@ -73,6 +76,8 @@ class CopyOptions(Value):
     compress_plain: bool = False
     level: int = 0
     preserve: bool = False
+    signers: tuple[Signer, ...] = ()
+    identity: Reference | None = None
 
 
 def copy(
@@ -150,49 +155,68 @@ class _Copier:
         options, target = self._options, self._target
         if options.form and options.form not in target.forms:
             raise UsageError(f"{target.what} holds no manifests of the form {options.form}")
+        if options.signers:
+            self._check_signing()
         if options.multi_arch == "system":
             manifest, _ = choose(self._source, options.platform)
-            sent = self._image(manifest)
-            self._sign(manifest, sent)
-            return self._name(sent)
+            return self._name(manifest, self._image(manifest))
         found = self._source.document()
         if isinstance(found, Manifest):
             if options.multi_arch == "index-only":
                 raise UsageError(f"{self._source.what} is no index", hint="leave --multi-arch out")
-            sent = self._image(found)
-            self._sign(found, sent)
-            return self._name(sent)
+            return self._name(found, self._image(found))
         if not target.indexes:
             raise refuse_index(target)
         self._allow(self._source, found)
-        if self._signatures is not None and self._signatures(self._source, found):
-            raise self._unsigned("an index's signatures are not copied")
         if options.multi_arch == "index-only":
-            return self._name(self._index(found, {}))
+            return self._name(found, self._index(found, {}))
         became: dict[str, Manifest] = {}
         for entry in found.manifests:
-            sent = self._image(instance(self._source, entry))
-            target.put_manifest(sent, top=False)
+            held = instance(self._source, entry)
+            sent = self._image(held)
+            self._put_manifest(held, sent, top=False)
             became[entry.digest] = sent
-        return self._name(self._index(found, became))
+        return self._name(found, self._index(found, became))
 
-    def _sign(self, manifest: Manifest, sent: Manifest) -> None:
-        """Copy the signatures, where there are any: the target keeps them or the copy fails."""
-        found = self._signatures(self._source, manifest) if self._signatures is not None else ()
-        if not found:
-            return
-        if sent.digest != manifest.digest:
+    def _check_signing(self) -> None:
+        options = self._options
+        self._target.check_signing([signer.kind for signer in options.signers])
+        if options.identity is None and self._target.identity is None:
+            raise UsageError(f"{self._target.what} has no name that could be signed", hint="--sign-identity NAME")
+
+    def _found_signatures(self, held: Manifest | Index, sent: Manifest | Index) -> Sequence[Signature]:
+        """The source's, where there are any: for what is sent, or the copy fails."""
+        found = self._signatures(self._source, held) if self._signatures is not None else ()
+        if found and sent.digest != held.digest:
             raise self._unsigned("its digest changes, and its signatures would be for another image")
-        if not self._target.put_signatures(found):
-            raise self._unsigned(f"its signatures cannot be kept in {self._target.what}")
+        return found
 
     def _unsigned(self, problem: str) -> Error:
         return Error(f"{self._source.what}: {problem}", hint="--remove-signatures copies the image without them")
 
-    def _name(self, document: Manifest | Index) -> str:
-        self._events(PullEvent(kind="line", text=f"Writing manifest {document.digest} to {self._target.what}"))
-        self._target.put_manifest(document, top=True)
-        return document.digest
+    def _name(self, held: Manifest | Index, sent: Manifest | Index) -> str:
+        self._events(PullEvent(kind="line", text=f"Writing manifest {sent.digest} to {self._target.what}"))
+        self._put_manifest(held, sent, top=True)
+        return sent.digest
+
+    def _put_manifest(self, held: Manifest | Index, sent: Manifest | Index, top: bool) -> None:
+        """With its signatures, old ones and those that are asked for: the target keeps them or the copy fails."""
+        target, options = self._target, self._options
+        found = [*self._found_signatures(held, sent)]
+        if found:
+            try:
+                target.check_signing([signature.kind for signature in found])
+            except Error as error:
+                raise self._unsigned(f"its signatures cannot be kept: {error.message}") from error
+        if options.signers:
+            from storage.signing import signed_by
+
+            identity = options.identity or target.identity
+            assert identity is not None
+            found += signed_by(options.signers, identity, sent.digest)
+        target.put_manifest(sent, top)
+        if found:
+            target.put_signatures(found, sent.digest, top)
 
     # --- manifests -------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from storage.copy_sources import REGISTRY, blob_path
 from storage.manifest import OCI_INDEX, Index, Manifest
 from storage.reference import Reference, parse
 from storage.registry_connect import connect_target
-from storage.signature_places import to_file
+from storage.signature_places import file_prefix, to_file
+from storage.signature_writing import check_writable, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         """One name of one place.
 
         forms: the families of manifests that it takes, the usual one first; layers: "any", "compressed" or "plain";
-        parallel: how many blobs may be put at once; indexes: whether it holds several images under one name.
+        parallel: how many blobs may be put at once; indexes: whether it holds several images under one name; identity:
+        the name that signatures made for it say, where it has one.  check_signing: raises
+        where it has no place for signatures.
         """
 
         what: str
@@ -47,7 +50,10 @@ if TYPE_CHECKING:
         def parallel(self) -> int: ...
         def put(self, blob: Blob) -> str: ...
         def put_manifest(self, document: Manifest | Index, top: bool) -> None: ...
-        def put_signatures(self, signatures: Sequence[Signature]) -> bool: ...
+        @property
+        def identity(self) -> Reference | None: ...
+        def check_signing(self, kinds: Sequence[str]) -> None: ...
+        def put_signatures(self, signatures: Sequence[Signature], digest: str, top: bool) -> None: ...
         def cancel(self) -> None: ...
         def finish(self) -> None: ...
         def abandon(self) -> None: ...
@@ -119,6 +125,7 @@ class RegistryTarget:
 
         self.what = f"docker://{name}"
         self._name = name
+        self._env = env
         self._registry = connect_target(name, access, env, conf, anonymous)
         try:
             self._repository = Repository(self._registry, name.path)
@@ -146,9 +153,18 @@ class RegistryTarget:
         wanted = (self._name.tag if top else "") or document.digest
         self._repository.put_manifest(document.raw, document.media_type, wanted, f"{self.what}: manifest")
 
-    def put_signatures(self, _signatures: Sequence[Signature]) -> bool:
-        """False: they are made at a lookaside store, by `image sign`."""
-        return False
+    @property
+    def identity(self) -> Reference | None:
+        """The name."""
+        return self._name
+
+    def check_signing(self, kinds: Sequence[str]) -> None:
+        """Error where registries.d has no place for signatures of these kinds."""
+        check_writable(self._name, kinds, self._env)
+
+    def put_signatures(self, signatures: Sequence[Signature], digest: str, _top: bool) -> None:
+        """Beside those that the image has, by registries.d.  Raises Error."""
+        write(signatures, self._name, digest, self._registry, self._repository, self._env)
 
     def cancel(self) -> None:
         """End every transfer."""
@@ -170,9 +186,15 @@ class _FilesTarget:
         """An archive's members come one after the other."""
         return 1 if isinstance(self._files, TarTarget) else _PARALLEL
 
-    def put_signatures(self, _signatures: Sequence[Signature]) -> bool:
-        """False: only `dir:` has a place for them."""
-        return False
+    identity: Reference | None = None
+
+    def check_signing(self, _kinds: Sequence[str]) -> None:
+        """UsageError: only `dir:` and registries have a place for signatures."""
+        raise UsageError(f"{self.what} has no place for signatures", hint="docker://NAME and dir:DIR have")
+
+    def put_signatures(self, signatures: Sequence[Signature], digest: str, top: bool) -> None:
+        """`check_signing` has said no."""
+        raise AssertionError(self.what)
 
     def cancel(self) -> None:
         """Nothing waits here."""
@@ -250,7 +272,7 @@ class DirTarget(_FilesTarget):
     def __init__(self, path: str) -> None:
         self.what = f"dir:{path}"
         self._path = path
-        self._signatures = 0
+        self._signatures: set[str] = set()
         self._files = DirectoryTarget(path)
 
     def put(self, blob: Blob) -> str:
@@ -265,21 +287,27 @@ class DirTarget(_FilesTarget):
             self._files.file("version", b"Directory Transport Version: 1.1\n")
         self._files.file(name, document.raw)
 
+    def check_signing(self, _kinds: Sequence[str]) -> None:
+        """It keeps them all."""
 
-    def put_signatures(self, signatures: Sequence[Signature]) -> bool:
-        """As `signature-1` and so on."""
+    def put_signatures(self, signatures: Sequence[Signature], digest: str, top: bool) -> None:
+        """As `signature-1` and so on; those of an index's image begin with its digest."""
+        begin = "" if top else file_prefix(digest)
         for number, signature in enumerate(signatures, 1):
-            self._files.file(f"signature-{number}", to_file(signature))
-        self._signatures = len(signatures)
-        return True
+            self._files.file(f"{begin}signature-{number}", to_file(signature))
+            self._signatures.add(f"{begin}signature-{number}")
 
     def finish(self) -> None:
         """Remove the signatures of an image that was here before."""
         for name in os.listdir(self._path):
-            kind, _, number = name.partition("-")
-            if kind == "signature" and number.isdecimal() and int(number) > self._signatures:
+            kind, _, number = name.rpartition("signature-")
+            if number.isdecimal() and name not in self._signatures and (not kind or _is_hex_prefix(kind)):
                 os.unlink(f"{self._path}/{name}")
         super().finish()
+
+
+def _is_hex_prefix(text: str) -> bool:
+    return text.endswith(".") and digests.is_hex(text[:-1])
 
 
 class DockerArchiveTarget(_FilesTarget):

@@ -87,4 +87,6 @@ def signatures_of(source: Source, document: Manifest | Index, env: Mapping[str, 
 
     if isinstance(source, RegistrySource):
         return of_registry(source.reference, document.digest, source.registry, source.place, env)
-    return tuple(of_folder(source.path)) if source.kind == "dir" else ()
+    if source.kind != "dir":
+        return ()
+    return tuple(of_folder(source.path, "" if source.document().digest == document.digest else document.digest))

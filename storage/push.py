@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from storage.registries_conf import RegistriesConf
     from storage.registry_auth import Credentials
     from storage.registry_upload import Repository
+    from storage.signatures import Signature
+    from storage.signing import Signer
 
     # (digest, size, compression) of what a layer became; None: it stays.
     Changed = tuple[str, int, str] | None
@@ -53,7 +55,8 @@ class PushOptions(Value):
     """What the command line says about a push; `None` and "" where it says nothing.
 
     form: "oci" | "v2s2" (Docker's schema 2), "": as it is stored.  compression: "gzip" | "zstd" for layers that have
-    another one (only for uncompressed ones with force False), level: of the compressor, 0: its usual one.
+    another one (only for uncompressed ones with force False), level: of the compressor, 0: its usual one.  signers:
+    keys that sign all that is sent, with the name `identity` (None: the one that it is sent to).
     """
 
     credentials: Credentials | None = None
@@ -67,6 +70,8 @@ class PushOptions(Value):
     compression: str = ""
     level: int = 0
     force: bool = True
+    signers: tuple[Signer, ...] = ()
+    identity: Reference | None = None
 
 
 class Pushed(Value):
@@ -103,13 +108,19 @@ def push(
         index, manifests = _chosen(db, text)
         if index is not None and (options.form or options.compression):
             raise UsageError("an index is pushed as it is: --format and --compression-format go with single images")
+        from storage.signature_writing import check_writable, write
+
+        check_writable(target, [signer.kind for signer in options.signers], env)
         registry = connect_target(target, options, env, conf)
         try:
             from storage.registry_upload import Repository
 
             repository = Repository(registry, target.path)
             sender = _Sender(db, repository, target, options, Serialised(events), registry.cancel)
-            return sender.run(index, manifests)
+            pushed, signatures = sender.run(index, manifests)
+            for digest, made in signatures.items():
+                write(made, target, digest, registry, repository, env)
+            return pushed
         finally:
             registry.close()
 
@@ -191,7 +202,11 @@ class _Sender:
         self._mounts: dict[str, str] = {}
         self._changed: dict[str, Changed] = {}
 
-    def run(self, index: Index | None, manifests: Sequence[Manifest]) -> Pushed:
+    def run(self, index: Index | None, manifests: Sequence[Manifest]) -> tuple[Pushed, dict[str, Sequence[Signature]]]:
+        """Send it all; returns also the signatures that are asked for, by the digest of the manifest that each is of.
+
+        They are made before the name is there: a key that fails leaves none.
+        """
         for manifest in manifests:
             for descriptor in manifest.layers:
                 self._kinds[descriptor.digest] = "layer"
@@ -205,9 +220,19 @@ class _Sender:
         if index is not None:
             for manifest in manifests:
                 self._repository.put_manifest(manifest.raw, manifest.media_type, manifest.digest, what)
-            return self._name(index.raw, index.media_type, index.digest, what)
+            signatures = self._signatures([index.digest, *(manifest.digest for manifest in manifests)])
+            return self._name(index.raw, index.media_type, index.digest, what), signatures
         manifest = self._rewritten(manifests[0])
-        return self._name(manifest.raw, manifest.media_type, manifest.digest, what)
+        signatures = self._signatures([manifest.digest])
+        return self._name(manifest.raw, manifest.media_type, manifest.digest, what), signatures
+
+    def _signatures(self, digests: Sequence[str]) -> dict[str, Sequence[Signature]]:
+        signers, identity = self._options.signers, self._options.identity or self._target
+        if not signers:
+            return {}
+        from storage.signing import signed_by
+
+        return {digest: signed_by(signers, identity, digest) for digest in digests}
 
     def _name(self, raw: bytes, media_type: str, digest: str, what: str) -> Pushed:
         target = self._target

@@ -191,6 +191,8 @@ class _Upload:
             if answer.status not in (201, 202, 204):
                 raise self._refused(answer)
             has = _received(answer)
+            if has == 0 and start + count == 1:
+                has = 1  # a blob of one byte: "0-0" means what it says
             self._url = self._repository.location(answer, self._url)
             if has is not None and not start < has <= start + count:
                 raise RegistryError(f"{self._what}: the registry has {has} bytes after {start + count} were sent")

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _MAX_SIGNATURES = 100
 _MAX_FILE = 1 << 20
-_ATTACHED_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
-_ATTACHED_SIGNATURE = "dev.cosignproject.cosign/signature"
+ATTACHED_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
+ATTACHED_SIGNATURE = "dev.cosignproject.cosign/signature"
 _SIGSTORE_HEAD = b"\x00sigstore-json\n"
 _KEYS = (
     *("lookaside", "lookaside-staging", "sigstore", "sigstore-staging", "use-sigstore-attachments"),
@@ -175,10 +175,14 @@ def _lookaside(base: str, reference: Reference, digest: str, env: Mapping[str, s
         transport.close()
 
 
-def of_folder(folder: str) -> Iterator[Signature]:
-    """The signatures in files `signature-1` and so on, as `dir:` and a lookaside store on disk have them."""
+def of_folder(folder: str, digest: str = "") -> Iterator[Signature]:
+    """The signatures in files `signature-1` and so on, as `dir:` and a lookaside store on disk have them.
+
+    digest: of an image that `dir:` has as one of an index's.
+    """
+    begin = file_prefix(digest)
     for number in range(1, _MAX_SIGNATURES + 1):
-        path = f"{folder}/signature-{number}"
+        path = f"{folder}/{begin}signature-{number}"
         try:
             raw = read_file(path, limit=MAX_SIGNATURE_BYTES)
         except FileNotFoundError:
@@ -186,6 +190,11 @@ def of_folder(folder: str) -> Iterator[Signature]:
         except OSError as error:
             raise Error(os_error_text(error, path)) from error
         yield _from_file(raw)
+
+
+def file_prefix(digest: str) -> str:
+    """How the names of the signatures of an index's image begin in `dir:`; "" of the image or index itself."""
+    return f"{digests.split(digest)[1]}." if digest else ""
 
 
 def _from_file(raw: bytes) -> Signature:
@@ -196,7 +205,7 @@ def _from_file(raw: bytes) -> Signature:
     tree = fields.parse_object(raw[len(_SIGSTORE_HEAD) :], what, MAX_SIGNATURE_BYTES)
     annotations = fields.text_table(tree, "annotations", what)
     payload = _decoded(fields.text(tree, "payload", what), what)
-    return Signature(kind="sigstore", data=payload, signature=_decoded(annotations.get(_ATTACHED_SIGNATURE, ""), what))
+    return Signature(kind="sigstore", data=payload, signature=_decoded(annotations.get(ATTACHED_SIGNATURE, ""), what))
 
 
 def to_file(signature: Signature) -> bytes:
@@ -204,9 +213,9 @@ def to_file(signature: Signature) -> bytes:
     if signature.kind != "sigstore":
         return signature.data
     tree = {
-        "mimeType": _ATTACHED_TYPE,
+        "mimeType": ATTACHED_TYPE,
         "payload": base64.b64encode(signature.data).decode(),
-        "annotations": {_ATTACHED_SIGNATURE: base64.b64encode(signature.signature).decode()},
+        "annotations": {ATTACHED_SIGNATURE: base64.b64encode(signature.signature).decode()},
     }
     return _SIGSTORE_HEAD + dumps(tree).encode()
 
@@ -218,9 +227,13 @@ def _decoded(text: str, what: str) -> bytes:
         raise Error(f"{what} is not base64") from error
 
 
+def attachments_of(place: Reference, digest: str) -> Reference:
+    """The name of the image whose layers are the signatures of another in its repository."""
+    return place.replace(tag=digest.replace(":", "-") + ".sig", digest="")
+
+
 def _attached(registry: Registry, place: Reference, digest: str) -> Iterator[Signature]:
-    """cosign's: an image of the tag `sha256-<hex>.sig`, whose layers are the payloads."""
-    tagged = place.replace(tag=digest.replace(":", "-") + ".sig", digest="")
+    tagged = attachments_of(place, digest)
     what = f"signatures {tagged}"
     try:
         fetched = registry.manifest(tagged)
@@ -230,8 +243,8 @@ def _attached(registry: Registry, place: Reference, digest: str) -> Iterator[Sig
     if not isinstance(found, Manifest):
         raise Error(f"{what} are an index")
     for layer in found.layers[:_MAX_SIGNATURES]:
-        coded = layer.annotations.get(_ATTACHED_SIGNATURE, "")
-        if layer.media_type != _ATTACHED_TYPE or not coded:
+        coded = layer.annotations.get(ATTACHED_SIGNATURE, "")
+        if layer.media_type != ATTACHED_TYPE or not coded:
             continue
         payload = registry.small_blob(place.path, layer, what, MAX_SIGNATURE_BYTES)
         yield Signature(kind="sigstore", data=payload, signature=_decoded(coded, what))

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 MAX_SIGNATURE_BYTES = 4 << 20
 _MAX_KEY_BYTES = 4 << 20
-_SIMPLE_TYPE = "atomic container signature"
-_SIGSTORE_TYPE = "cosign container image signature"
+SIMPLE_TYPE = "atomic container signature"
+SIGSTORE_TYPE = "cosign container image signature"
 _GPG_TIMEOUT_S = 60
 _BAD_STATUS = ("BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "NODATA", "FAILURE")
 
@@ -87,7 +87,7 @@ def read_payload(raw: bytes, kind: str) -> Signed:
         reference = fields.text(fields.table(critical, "identity", what), "docker-reference", what)
     except Error as error:
         raise SignatureError(error.message) from error
-    if said != (_SIMPLE_TYPE if kind == "simple" else _SIGSTORE_TYPE):
+    if said != (SIMPLE_TYPE if kind == "simple" else SIGSTORE_TYPE):
         raise SignatureError(f"its payload is of type {said[:80]!r}")
     if set(critical) != {"type", "image", "identity"}:
         raise SignatureError("its payload has other critical parts than are known")

@@ -6,15 +6,14 @@ Weight: `storage.policy`, `storage.signature_places`; `subprocess` (gpg) where a
 from __future__ import annotations
 
 import os
-import time
 
 from rootless.errors import Error, UsageError, os_error_text
 from rootless.fds import write_durably
-from rootless.values import Value, dumps
+from rootless.values import Value
 from storage import fields
 from storage.policy import default_path, parse_policy, read
 from storage.reference import InvalidReferenceError, Reference, parse
-from storage.signature_places import folder_of, place_of
+from storage.signature_places import place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 KINDS = ("accept", "reject", "signedBy", "sigstoreSigned")
 _SHOWN = {"insecureAcceptAnything": "accept", "signedBy": "signed"}
-_GPG_TIMEOUT_S = 600  # a passphrase may be asked for
 _ACCEPT = {"type": "insecureAcceptAnything"}
 
 
@@ -146,51 +144,8 @@ def sign(reference: Reference, digest: str, key: str, env: Mapping[str, str], di
 
     directory: the lookaside store ("": what registries.d says, which must be on this machine).  Raises Error.
     """
+    from storage.signature_writing import staging_of, write_file
+    from storage.signing import GpgSigner
+
     base = directory or staging_of(reference, env)
-    critical = {
-        "identity": {"docker-reference": str(reference)},
-        "image": {"docker-manifest-digest": digest},
-        "type": "atomic container signature",
-    }
-    payload = dumps({"critical": critical, "optional": {"creator": "pyctl", "timestamp": int(time.time())}}).encode()
-    signature = _gpg_sign(payload, key)
-    folder = folder_of(base, reference, digest)
-    try:
-        os.makedirs(folder, 0o751, exist_ok=True)
-        number = 1
-        while os.path.exists(f"{folder}/signature-{number}"):
-            number += 1
-        path = f"{folder}/signature-{number}"
-        write_durably(path, signature, 0o644)
-    except OSError as error:
-        raise Error(os_error_text(error, f"cannot write a signature below {folder}")) from error
-    return path
-
-
-def staging_of(reference: Reference, env: Mapping[str, str]) -> str:
-    """The directory that new signatures of a repository belong into.  Raises Error where it is not on this machine."""
-    staging = place_of(reference, env).staging
-    if not staging.startswith("file://"):
-        raise Error(
-            f"signatures of {reference.name} are kept at {staging}, which is not on this machine",
-            hint="image sign --directory DIR, or lookaside-staging: file:///DIR in registries.d",
-        )
-    return staging.removeprefix("file://")
-
-
-def _gpg_sign(payload: bytes, key: str) -> bytes:
-    import subprocess
-
-    # A passphrase is asked for by gpg's own agent, on the terminal where there is one.
-    batch = [] if os.isatty(2) else ["--batch", "--no-tty"]
-    argv = ["gpg", "--quiet", *batch, "--local-user", key, "--output", "-", "--sign"]
-    try:
-        done = subprocess.run(argv, input=payload, capture_output=True, timeout=_GPG_TIMEOUT_S, check=False)
-    except FileNotFoundError as error:
-        raise Error("signing needs gpg, which is not installed", hint="apt install gpg") from error
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Error(f"gpg: {error}") from error
-    if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise Error(f"cannot sign with key {key}: {said[-1] if said else 'gpg failed'}")
-    return done.stdout
+    return write_file(base, reference, digest, GpgSigner(key).sign(reference, digest))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyctl.cli.options_registry import ACCESS, NO_SIGNING
+from pyctl.cli.options_registry import ACCESS, REMOVE_SIGNATURES, signing
 from pyctl.cli.table import BOOL, CSV, INT, LIST, STRING, UINT, Command, Option, command, no, opt
 
 _ANNOTATION = opt("annotation", "", LIST, "Set an annotation", metavar="NAME=VALUE")
@@ -127,19 +127,14 @@ def cmd_manifest_push() -> Command:
         no("force-compression", "", BOOL, "--compression-format compresses every layer that is not so"),
         no("add-compression", "", CSV, "an image is in a list once"),
         *ACCESS,
-        opt("remove-signatures", "", BOOL, "", default=True, choices=("true",), refused="signatures are not stored"),
-        *_signing(),
+        REMOVE_SIGNATURES,
+        *signing(),
         description=(
             "DESTINATION is a name in a registry (default: the list's own), or oci:DIR, oci-archive:FILE, dir:DIR."
         ),
         args=(1, 2),
         complete="image",
     )
-
-
-def _signing() -> tuple[Option, ...]:
-    names = ("sign-by", "sign-by-sigstore", "sign-by-sigstore-private-key", "sign-passphrase-file")
-    return tuple(no(name, "", STRING, NO_SIGNING) for name in names)
 
 
 # --- artifacts ---------------------------------------------------------------------------------
@@ -244,7 +239,7 @@ def cmd_artifact_push() -> Command:
         opt("digestfile", "", STRING, "Write the manifest's digest here", metavar="FILE", complete="file"),
         *ACCESS,
         *_retry(),
-        *_signing(),
+        *signing(),
         args=(1, 1),
         complete="artifact",
     )

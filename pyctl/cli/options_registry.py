@@ -66,7 +66,41 @@ def cmd_logout() -> Command:
     )
 
 
-NO_SIGNING = "making sigstore signatures is not built yet; --sign-by signs with a GPG key"
+# What is in the store has no signatures of before that could be sent.
+REMOVE_SIGNATURES = opt(
+    "remove-signatures", "", BOOL, "", default=True, choices=("true",), refused="signatures are not stored"
+)
+
+
+def signing() -> tuple[Option, ...]:
+    """The keys that what is sent is signed with."""
+    return (
+        opt("sign-by", "", STRING, "Sign it with one of your GPG keys (see: image sign)", metavar="KEY"),
+        opt(
+            "sign-by-sigstore-private-key",
+            "",
+            STRING,
+            "Sign it with a sigstore private key, and attach the signature to the image",
+            metavar="FILE",
+            complete="file",
+        ),
+        opt(
+            "sign-by-sigstore",
+            "",
+            STRING,
+            "The same with parameters from a file: privateKeyFile, privateKeyPassphraseFile",
+            metavar="FILE",
+            complete="file",
+        ),
+        opt(
+            "sign-passphrase-file",
+            "",
+            STRING,
+            "File whose first line is the key's passphrase (default: it is asked for)",
+            metavar="FILE",
+            complete="file",
+        ),
+    )
 
 
 def cmd_push() -> Command:
@@ -109,11 +143,8 @@ def cmd_push() -> Command:
             choices=("true",),
             refused="docker's content trust does not exist here",
         ),
-        no("remove-signatures", "", BOOL, "signatures are not stored, so none are pushed"),
-        opt("sign-by", "", STRING, "Sign it with one of your GPG keys (see: image sign)", metavar="KEY"),
-        no("sign-by-sigstore", "", STRING, NO_SIGNING),
-        no("sign-by-sigstore-private-key", "", STRING, NO_SIGNING),
-        no("sign-passphrase-file", "", STRING, NO_SIGNING),
+        REMOVE_SIGNATURES,
+        *signing(),
         no("encrypt-layer", "", UINTS, "encrypted images are not built yet"),
         no("encryption-key", "", LIST, "encrypted images are not built yet"),
         description=(

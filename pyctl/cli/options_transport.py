@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pyctl.cli.options_registry import signing
 from pyctl.cli.table import BOOL, INT, LIST, STRING, UINT, UINTS, Command, Option, command, no, opt
 
 _ENCRYPTED = "encrypted images are not built yet"
-_SIGNING = "a copy is signed by: pyctl image sign"
 
 
 def _side(side: str, word: str) -> tuple[Option, ...]:
@@ -74,11 +74,9 @@ def cmd_copy() -> Command:
         no("dest-precompute-digests", "", BOOL, "digests are always known before a layer is sent"),
         no("encrypt-layer", "", UINTS, _ENCRYPTED),
         no("encryption-key", "", LIST, _ENCRYPTED),
-        no("sign-by", "", STRING, _SIGNING),
-        no("sign-by-sigstore", "", STRING, _SIGNING),
-        no("sign-by-sigstore-private-key", "", STRING, _SIGNING),
-        no("sign-identity", "", STRING, _SIGNING),
-        no("sign-passphrase-file", "", STRING, _SIGNING),
+        "Signing",
+        *signing(),
+        opt("sign-identity", "", STRING, "The name that is signed (default: the destination's)", metavar="NAME"),
         description=(
             "SOURCE and DESTINATION are each one of docker://NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],"
             " docker-archive:FILE[:NAME], dir:DIR; SOURCE may also be containers-storage:NAME, an image of your own"

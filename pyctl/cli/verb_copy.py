@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyctl.cli import mapped
+from pyctl.cli import mapped, signing
 from pyctl.cli.progress import Progress
 from pyctl.cli.verb_inspect_remote import temporary_folder
 from pyctl.cli.verb_pull import credentials, platform_of, retry_of
@@ -120,6 +120,8 @@ def _copy_options(options: Options, target: Transport) -> CopyOptions:
         raise UsageError("--format v2s2 has no zstd layers", hint="--format oci")
     if options.dest_decompress:
         compression = "none"
+    if signing.given(options) and target.kind not in (REGISTRY, "dir"):
+        raise UsageError(f"{target.kind}: has no place for the signature of --sign-by", hint="docker:// and dir: have")
     return CopyOptions(
         form=options.format,
         multi_arch="all" if options.all else options.multi_arch or "system",
@@ -128,6 +130,8 @@ def _copy_options(options: Options, target: Transport) -> CopyOptions:
         compress_plain=bool(options.dest_compress),
         level=options.dest_compress_level,
         preserve=bool(options.preserve_digests),
+        signers=signing.signers_of(options),
+        identity=signing.identity_of(options),
     )
 
 

@@ -384,6 +384,7 @@ def write_digest(path: str, digest: str) -> None:
 def send(engine: Engine, options: Options, top: Manifest | Index, where: str, what: str) -> str:
     """Copy a document of the store, with all that it names, to `where`; returns its digest there.  Raises Error."""
     from pyctl.cli.progress import Progress
+    from pyctl.cli.signing import signers_of
     from pyctl.cli.verb_inspect_remote import temporary_folder
     from storage.copy import CopyOptions, copy
     from storage.copy_targets import open_target
@@ -394,6 +395,7 @@ def send(engine: Engine, options: Options, top: Manifest | Index, where: str, wh
         form=options.get("format") or "",
         compression=options.get("compression_format") or "",
         level=options.get("compression_level") or 0,
+        signers=signers_of(options),
     )
     if wanted.level and not wanted.compression:
         raise UsageError("--compression-level goes with --compression-format")

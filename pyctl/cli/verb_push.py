@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyctl.cli import signing
 from pyctl.cli.progress import Progress
 from pyctl.cli.verb_pull import credentials, retry_of
 from pyctl.engine.engine import Engine
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = ("containers-storage:", "docker-daemon:", "ostree:", "sif:", "tarball:")
 # What is said to a registry only.
-_REGISTRY_ONLY = ("format", "compression_format", "compression_level", "force_compression", "sign_by")
+_REGISTRY_ONLY = (
+    *("format", "compression_format", "compression_level", "force_compression"),
+    *("sign_by", "sign_by_sigstore", "sign_by_sigstore_private_key", "sign_passphrase_file"),
+)
 
 
 def push(parsed: Parsed) -> int:
@@ -58,19 +62,12 @@ def _to_registry(engine: Engine, text: str, where: str, options: Options) -> str
     target = parse(where.removeprefix("docker://"))
     if "@" not in where:
         target = target.with_default_tag()
-    if options.sign_by:
-        from storage.trust import sign, staging_of
-
-        staging_of(target, os.environ)  # before anything is sent
+    wanted = push_options(engine, options)
     progress = Progress(bool(options.quiet))
     try:
-        pushed = push_image(
-            engine.db, text, target, push_options(engine, options), os.environ, conf=engine.registries, events=progress
-        )
+        pushed = push_image(engine.db, text, target, wanted, os.environ, conf=engine.registries, events=progress)
     finally:
         progress.finish()
-    if options.sign_by:
-        sign(target, pushed.digest, options.sign_by, os.environ)
     return pushed.digest
 
 
@@ -96,6 +93,7 @@ def push_options(engine: Engine, options: Options) -> PushOptions:
         compression=options.compression_format,
         level=options.compression_level,
         force=bool(options.force_compression),
+        signers=signing.signers_of(options),
     )
 
 

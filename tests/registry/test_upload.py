@@ -83,6 +83,13 @@ def test_nothing_at_all_can_be_sent(empty, repository):
     assert empty.layout.path(digest).read_bytes() == b""
 
 
+def test_one_byte_can_be_sent(empty, repository):
+    """After which a registry says "0-0", as it does where it has nothing."""
+    digest = sha256(b"x")
+    assert repository.upload(digest, 1, lambda _start, _count: iter((b"x",)), "layer x") == "done"
+    assert empty.layout.path(digest).read_bytes() == b"x"
+
+
 def test_mount(empty, repository):
     empty.hook(lambda r: r.answer(404) if r.command == "HEAD" else False)
     assert send(repository, "other/place") == "done", "nobody has it: it is sent"

@@ -5,22 +5,19 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import os
 import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from tests.registry.scripted import ScriptedRegistry
 from tests.support.engine import Engine
 from tests.support.images import OCI, Entry, Layout, layer_tar, sha256
-from tests.support.requirements import program
+from tests.support.policies import Signer, make_signer, write_policy, write_registries_d
 from tests.support.skopeo import skopeo
 
 ACCEPT, REJECT = [{"type": "insecureAcceptAnything"}], [{"type": "reject"}]
@@ -34,18 +31,6 @@ def server(tmp_path: Path) -> Iterator[ScriptedRegistry]:
     made = ScriptedRegistry(layout)
     yield made
     made.close()
-
-
-def write_policy(engine: Engine, tree: dict[str, Any]) -> None:
-    folder = engine.home / ".config/containers"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "policy.json").write_text(json.dumps(tree))
-
-
-def write_registries_d(engine: Engine, text: str) -> None:
-    folder = engine.home / ".config/containers/registries.d"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "test.yaml").write_text(text)
 
 
 def refused(engine: Engine, *args: object) -> str:
@@ -100,47 +85,13 @@ def test_a_malformed_policy_lets_nothing_in(fresh: Engine, server: ScriptedRegis
 # --- OpenPGP -------------------------------------------------------------------------------------
 
 
-class Signer(NamedTuple):
-    """A key pair in a home of gpg's own."""
-
-    home: Path
-    fingerprint: str
-    public: Path
-
-    def sign(self, manifest: Path, reference: str) -> bytes:
-        """A signature by skopeo."""
-        out = self.home / "signature"
-        out.unlink(missing_ok=True)
-        argv = [program("skopeo"), "standalone-sign", "-o", out, manifest, reference, self.fingerprint]
-        env = {**os.environ, "GNUPGHOME": str(self.home)}
-        subprocess.run(argv, check=True, capture_output=True, env=env, timeout=60)
-        return out.read_bytes()
-
-
-def make_signer(name: str) -> Signer:
-    home = Path(tempfile.mkdtemp(prefix="gpg-", dir="/tmp"))  # a socket's path is short
-    env = {**os.environ, "GNUPGHOME": str(home)}
-
-    def gpg(*args: str) -> str:
-        argv = [program("gpg"), "--batch", "--quiet", "--passphrase", "", *args]
-        return subprocess.run(argv, check=True, capture_output=True, text=True, env=env, timeout=60).stdout
-
-    gpg("--quick-generate-key", f"{name} <{name}@example.com>", "rsa2048", "sign", "never")
-    listed = gpg("--list-keys", "--with-colons")
-    fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
-    (home / "public.asc").write_text(gpg("--armor", "--export"))
-    return Signer(home, fingerprint, home / "public.asc")
-
-
 @pytest.fixture
 def signers() -> Iterator[tuple[Signer, Signer]]:
     """One who is trusted and one who is not; their agents are ended."""
     made = (make_signer("alice"), make_signer("mallory"))
     yield made
     for signer in made:
-        env = {**os.environ, "GNUPGHOME": str(signer.home)}
-        subprocess.run([program("gpgconf"), "--kill", "all"], env=env, check=False, timeout=60)
-        shutil.rmtree(signer.home, ignore_errors=True)
+        signer.end()
 
 
 def manifest_of(server: ScriptedRegistry) -> Path:
@@ -189,7 +140,7 @@ def test_signed_by_gpg(
     signature.with_name("signature-2").write_bytes(good)
     fresh("pull", "-q", name)
     failed = fresh("copy", "-q", f"docker://{name}", f"oci:{tmp_path}/out:1", status=125).err
-    assert "its signatures cannot be kept in oci:" in failed
+    assert "its signatures cannot be kept: oci:" in failed
     fresh("copy", "-q", "--remove-signatures", f"docker://{name}", f"oci:{tmp_path}/out:1")
     fresh("copy", "-q", f"docker://{name}", f"dir:{tmp_path}/signed")
     assert [(tmp_path / f"signed/signature-{n}").read_bytes() for n in (1, 2)] == [b"bad", good]
