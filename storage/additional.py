@@ -1,6 +1,6 @@
 """Additional stores: the storage roots of others, from which images are run and to which nothing is ever written.
 
-Weight: `storage.images`, `storage.database`; loaded where the configuration names such stores.
+Weight: `storage.images`, `storage.lookup`, `storage.database`; loaded where the configuration names such stores.
 
 An image that a container is made from is *adopted*: its rows are copied into this store's database, with the absolute
 paths of the layers, so that all that works on images works on it.  It gets no name here, and is forgotten with its last
@@ -19,7 +19,7 @@ import stat
 from rootless.errors import Error, os_error_text
 from rootless.fds import write_file
 from storage import digest as digests
-from storage import images
+from storage import images, lookup
 from storage.database import SCHEMA_VERSION, Database
 from storage.paths import StorePaths
 from storage.sqlite import _sqlite3
@@ -129,7 +129,7 @@ def image_rows(db: Database, known: set[str]) -> Iterator[images.ImageRow]:
     """The images of the additional stores as lines of `images`, without those in `known`."""
     used = dict(db.query("SELECT image_id, count(*) FROM containers GROUP BY image_id"))
     known = set(known)
-    for root in images.additional_roots:
+    for root in lookup.additional_roots:
         other = open_read_only(root)
         try:
             rows = [row for row in images.ImageStore(other).list() if row.id not in known]
@@ -141,7 +141,7 @@ def image_rows(db: Database, known: set[str]) -> Iterator[images.ImageRow]:
 
 def config_text(image_id: str) -> str:
     """An image's configuration from the first additional store that has it; "" where none does."""
-    for root in images.additional_roots:
+    for root in lookup.additional_roots:
         other = open_read_only(root)
         try:
             row = other.one("SELECT config FROM images WHERE id = ?", (image_id,))

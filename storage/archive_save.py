@@ -19,7 +19,8 @@ from storage.archive_files import DescriptorReader
 from storage.archive_targets import DirectoryTarget, TarTarget, Verified
 from storage.blobs import BlobStore
 from storage.compression import open_decompressed
-from storage.images import ImageStore, find, local_name
+from storage.images import ImageStore, local_name
+from storage.lookup import find
 from storage.manifest import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Protocol, Self
 
     from storage.archive_files import Files
-    from storage.images import ShortNames
+    from storage.lookup import ShortNames
     from storage.registries_conf import RegistriesConf
     from storage.registry import Registry
     from storage.registry_connect import Access
@@ -107,7 +107,7 @@ def open_source(
     if place.kind == REGISTRY:
         return RegistrySource(parse(place.path), access, env, conf, anonymous)
     if place.kind == PODMAN:
-        from storage.images import short_names as usual
+        from storage.lookup import short_names as usual
 
         return PodmanSource(place.path, env, short_names or usual)
     if place.kind == "dir":

@@ -13,7 +13,7 @@ import time
 
 from rootless.errors import Error, NotFound
 from rootless.values import Value, dumps, loads
-from storage import images, reference
+from storage import images, lookup, reference
 from storage.digest import is_hex
 from storage.images import local_name
 from storage.kept import keep, kept
@@ -116,7 +116,7 @@ class ListStore:
         """(id, the stored name that `text` meant or ""); None where there is no such list."""
         try:
             short = reference.is_short(text)
-            candidates = images.short_names(text) if short else [reference.parse(text).with_default_tag()]
+            candidates = lookup.short_names(text) if short else [reference.parse(text).with_default_tag()]
         except reference.InvalidReferenceError:
             candidates = []
         for name in [str(candidate) for candidate in candidates]:
@@ -135,7 +135,7 @@ class ListStore:
         if found is not None:
             return found[0]
         try:
-            image = images.find(self.db, text)
+            image = lookup.find(self.db, text)
         except reference.InvalidReferenceError:
             image = None
         if image is not None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from storage.images import ShortNames
+    from storage.lookup import ShortNames
 
 DRIVERS = ("overlay", "vfs")
 _MAX_DATABASE = 256 << 20

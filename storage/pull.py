@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rootless.errors import Error, NotFound
 from rootless.values import Value
-from storage import images, registries_conf
+from storage import images, lookup, registries_conf
 from storage.blobs import BlobStore, NoRoomError
 from storage.digest import DigestError
 from storage.gate import check_registry
@@ -167,7 +167,7 @@ def fetch_manifest(text: str, options: PullOptions, env: Mapping[str, str], conf
 
 def _stored(db: Database, text: str, options: PullOptions, conf: RegistriesConf) -> Pulled | None:
     """The image that is here already, if it is of the platform that is wanted."""
-    found = images.find(db, text, lambda short: registries_conf.local_candidates(conf, short))
+    found = lookup.find(db, text, lambda short: registries_conf.local_candidates(conf, short))
     if found is None:
         return None
     image_id, name = found

@@ -13,7 +13,7 @@ import threading
 
 from rootless.errors import Error, UsageError
 from rootless.values import Value
-from storage import images, registries_conf
+from storage import images, lookup, registries_conf
 from storage.archive_files import DescriptorReader
 from storage.blobs import BlobStore
 from storage.compression import detect, open_decompressed
@@ -138,7 +138,7 @@ def _chosen(db: Database, text: str) -> tuple[Index | None, list[Manifest]]:
     """The index that is meant, if one is, and the manifests to send."""
     blobs = BlobStore(db.paths)
     store = images.ImageStore(db)
-    image_id, name = images.resolve(db, text)
+    image_id, name = lookup.resolve(db, text)
     digest = store.digest_of(text if "@" in text else name or text)
     found = parse_manifest(blobs.read(digest, MAX_MANIFEST_BYTES), what=f"manifest {digest}")
     if isinstance(found, Manifest):

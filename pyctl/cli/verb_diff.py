@@ -8,7 +8,7 @@ from pyctl.cli import mapped, select
 from pyctl.engine import filesystem, state
 from pyctl.engine.engine import Engine
 from rootless.errors import NotFound, UsageError
-from storage import images
+from storage import lookup
 from storage.differences import ADDED, CHANGED, DELETED, compare
 from storage.layerview import LayerView
 from storage.reference import InvalidReferenceError
@@ -65,7 +65,7 @@ def _views(engine: Engine, name: str, kinds: tuple[str, ...]) -> tuple[LayerView
             filesystem.settle(record)
             return filesystem.container_view(engine, record), filesystem.image_view(engine, record)
     try:
-        found = images.find(engine.db, name)
+        found = lookup.find(engine.db, name)
     except InvalidReferenceError:
         found = None
     if found is None:

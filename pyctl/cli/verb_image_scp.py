@@ -17,7 +17,7 @@ from pyctl.cli import mapped
 from pyctl.engine.engine import Engine
 from rootless.errors import Error, UsageError
 from rootless.values import Value
-from storage import archives, images
+from storage import archives, images, lookup
 from storage.archive_save import save_to
 from storage.policy import load as load_policy
 from storage.reference import parse
@@ -113,7 +113,7 @@ def _finish(*pairs: subprocess.Popen[bytes] | _Side) -> None:
 
 
 def _send(engine: Engine, source: _Side, target: _Side, quiet: bool) -> int:
-    _, name = images.resolve(engine.db, source.image)
+    _, name = lookup.resolve(engine.db, source.image)
     if target.image:
         name = str(parse(target.image).with_default_tag())
     stdout = subprocess.DEVNULL if quiet else None

@@ -6,7 +6,7 @@ import sys
 
 from pyctl.cli import output
 from pyctl.engine.engine import Engine
-from storage import images
+from storage import images, lookup
 from storage.layers import chain_ids
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ class _Node:
 def tree(parsed: Parsed) -> int:
     """Prints an image's layers, the base first, and of which images each is the last; or what is built upon it."""
     db = Engine(parsed.globals).db
-    image_id, _ = images.resolve(db, parsed.args[0])
+    image_id, _ = lookup.resolve(db, parsed.args[0])
     (row,) = images.ImageStore(db).list(image_id)
     nodes, chains = _layers(db)
     chain = chains.get(image_id, [])

@@ -1,4 +1,4 @@
-"""`images` and `history`.  Weight: `storage.images`; templates and filters where they are asked for."""
+"""`images` and `history`.  Weight: `storage.images`, `storage.lookup`; templates and filters only when asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from pyctl.cli import output
 from pyctl.engine.engine import Engine
-from storage import images as images_module
+from storage import lookup
 from storage.images import ImageStore
 from storage.rfc3339 import format_ns, parse_ns
 
@@ -161,7 +161,7 @@ def images(parsed: Parsed) -> int:
         from storage.lists import ListStore
 
         rows = (*rows, *ListStore(engine.db).image_rows())
-    if images_module.additional_roots:
+    if lookup.additional_roots:
         from storage.additional import image_rows
 
         rows = (*rows, *image_rows(engine.db, {row.id for row in rows}))
@@ -186,11 +186,10 @@ def images(parsed: Parsed) -> int:
 
 
 def _by_id(store: ImageStore, engine: Engine, parsed: Parsed) -> list[ImageRow]:
-    from storage.images import find
     from storage.reference import InvalidReferenceError
 
     try:
-        found = find(engine.db, parsed.args[0])
+        found = lookup.find(engine.db, parsed.args[0])
     except InvalidReferenceError:
         return []
     return list(store.list(found[0])) if found and not parsed.options.filter else []

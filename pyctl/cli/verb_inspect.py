@@ -253,11 +253,11 @@ def _id_map(pid: int, name: str) -> tuple[str, ...]:
 
 
 def _image(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None:
-    from storage import images
+    from storage import images, lookup
     from storage.reference import InvalidReferenceError
 
     try:
-        found = images.find(engine.db, name)
+        found = lookup.find(engine.db, name)
     except InvalidReferenceError:
         return None
     if found is None:
@@ -268,7 +268,7 @@ def _image(engine: Engine, name: str, _parsed: Parsed) -> dict[str, Any] | None:
 
     store = images.ImageStore(engine.db)
     (row,) = store.list(found[0])
-    usable = images.lookup_for_run(engine.db, row.id)
+    usable = lookup.lookup_for_run(engine.db, row.id)
     ancestors = store.ancestors(row.id)
     manifest = loads(BlobStore(engine.paths).read(row.manifest_digest, MAX_MANIFEST_BYTES))
     return image_json(

@@ -65,10 +65,10 @@ def load_archive(engine: Engine, transport: Transport, single_id: bool, platform
     if transport.kind == PODMAN:
         if platform is not None:
             raise UsageError("an image of Podman's store is of one platform", hint="leave --platform out")
-        from storage import images
+        from storage import lookup
         from storage.podman_load import load_image
 
-        names = images.short_names
+        names = lookup.short_names
         loaded = load_image(
             engine.db, transport.path, os.environ, policy=policy, short_names=names, single_id=single_id, limits=limits
         )

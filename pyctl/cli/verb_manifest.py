@@ -10,7 +10,7 @@ from pyctl.engine.engine import Engine
 from rootless.errors import Error, NotFound, UsageError, os_error_text
 from rootless.fds import write_file
 from rootless.values import loads
-from storage import images
+from storage import images, lookup
 from storage.archives import PODMAN, parse_transport
 from storage.blobs import BlobStore
 from storage.copy_sources import KINDS, open_source, parse_any, read_config
@@ -153,7 +153,7 @@ class _Found:
         self._name = name
         self._image = ""
         if name.partition(":")[0] not in KINDS:
-            found = images.find(engine.db, name)
+            found = lookup.find(engine.db, name)
             self._image = found[0] if found else ""
 
     def collect(self) -> tuple[list[dict[str, Any]], set[str]]:

@@ -8,7 +8,7 @@ from pyctl.cli import output
 from pyctl.engine import mounting
 from pyctl.engine.engine import Engine
 from rootless.errors import UsageError
-from storage import images
+from storage import images, lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def mount(parsed: Parsed) -> int:
     if options.all:
         wanted = [row.id for row in reversed(images.ImageStore(engine.db).list())]
     else:
-        wanted = [images.resolve(engine.db, name)[0] for name in parsed.args]
+        wanted = [lookup.resolve(engine.db, name)[0] for name in parsed.args]
     points = [mounting.mount(engine, image_id) for image_id in wanted]
     if len(parsed.args) == 1 and not options.format:
         sys.stdout.write(f"{points[0]}\n")
@@ -66,7 +66,7 @@ def unmount(parsed: Parsed) -> int:
         raise UsageError("give images, or --all")
     engine = Engine(parsed.globals)
     mounting.require_session("image unmount")
-    wanted = mounting.mounted(engine) if options.all else [images.resolve(engine.db, n)[0] for n in parsed.args]
+    wanted = mounting.mounted(engine) if options.all else [lookup.resolve(engine.db, n)[0] for n in parsed.args]
     for image_id in wanted:
         if mounting.unmount(engine, image_id, bool(options.force)):
             sys.stdout.write(f"{image_id}\n")

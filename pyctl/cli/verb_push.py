@@ -10,7 +10,7 @@ from pyctl.cli.verb_pull import credentials, retry_of
 from pyctl.engine.engine import Engine
 from rootless.errors import Error, UsageError, os_error_text
 from rootless.fds import write_file
-from storage import images
+from storage import lookup
 from storage.archives import Transport, parse_transport
 from storage.lists import ListStore
 from storage.push import PushOptions
@@ -36,7 +36,7 @@ def push(parsed: Parsed) -> int:
     text = parsed.args[0]
     if ListStore(engine.db).find(text) is not None:
         raise UsageError(f"{text} is a manifest list", hint=f"pyctl manifest push {text}")
-    _, name = images.resolve(engine.db, text)
+    _, name = lookup.resolve(engine.db, text)
     where = parsed.args[1] if len(parsed.args) > 1 else name
     if not where:
         raise UsageError(
@@ -46,7 +46,7 @@ def push(parsed: Parsed) -> int:
         raise UsageError(f"{where.partition(':')[0]}: nothing can be pushed there", hint="see pyctl push --help")
     transport = parse_transport(where)
     digest = _to_file(engine, text, transport, options) if transport else _to_registry(engine, text, where, options)
-    image = images.find(engine.db, text)
+    image = lookup.find(engine.db, text)
     engine.db.tell("image", "push", id=image[0] if image else "", name=where or text)
     if options.digestfile:
         try:

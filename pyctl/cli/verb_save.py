@@ -7,7 +7,7 @@ import os
 from pyctl.engine.engine import Engine
 from rootless.errors import UsageError
 from storage.archive_save import save as save_images
-from storage.images import find
+from storage.lookup import find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from rootless import dbus, systemd, userns
 from rootless.dbus import BusError
 from rootless.errors import Error
 from rootless.values import Value
-from storage import images
+from storage import images, lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _is_due(engine: Engine, wishes: Wishes, candidate: Candidate, pull: Callable
             return True
         if pull(name, authfile):
             raise Error(f"container {candidate.spec.name}: its image {name} could not be pulled")
-    found = images.find(engine.db, name)
+    found = lookup.find(engine.db, name)
     return found is not None and found[0] != own
 
 

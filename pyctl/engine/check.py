@@ -1,6 +1,6 @@
 """`system check`: does everything that the database names exist, with the content that its digest promises?
 
-Weight: `storage.images`, `storage.blobs`; reads every blob unless `quick`.  Unpacked files are not compared with the
+Weight: `storage.blobs`, `storage.gc`; reads every blob unless `quick`.  Unpacked files are not compared with the
 archives they came from: a layer whose directory is there counts as whole.
 """
 
@@ -13,6 +13,7 @@ from rootless.errors import Error
 from rootless.values import Value
 from storage import digest as digests
 from storage.blobs import BlobStore
+from storage.gc import stored_blobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Report(Value):
     """What was found.
 
     images: (image id, what is wrong with it) of each damage; others: damage that removing an image does not repair;
-    blobs: digests whose content is wrong; garbage: directories and files that nothing names, older than was asked.
+    blobs: digests whose content is wrong; garbage: directories and files that nothing uses, older than was asked (a
+    killed pull may be resumed from them).
     """
 
     images: tuple[tuple[str, str], ...] = ()
@@ -130,14 +132,18 @@ def _directories(db: Database) -> list[str]:
 
 def _garbage(db: Database, max_age_s: float) -> int:
     paths = db.paths
-    named = {directory for (directory,) in db.query("SELECT directory FROM layers")}
+    used = db.query("SELECT directory FROM layers WHERE key IN (SELECT layer_key FROM image_layers)")
+    named = {directory for (directory,) in used}
     candidates = [f"{paths.layers}/{name}" for name in _names(paths.layers) if name not in named]
-    candidates += [f"{paths.partial}/{name}" for name in _names(paths.partial)]
+    candidates += [f"{paths.partial}/{name}" for name in _names(paths.partial) if not name.endswith(".lock")]
+    known = {digest for (digest,) in db.query("SELECT digest FROM image_blobs UNION SELECT digest FROM kept_blobs")}
+    candidates += [path for digest, path in stored_blobs(paths) if digest not in known]
     oldest = time.time() - max_age_s
     count = 0
     for path in candidates:
         try:
-            count += os.stat(path, follow_symlinks=False).st_mtime < oldest
+            # Not the time of change of content, which an unpacked directory has from its image.
+            count += os.stat(path, follow_symlinks=False).st_ctime <= oldest
         except FileNotFoundError:
             continue  # another process has just finished with it
     return count

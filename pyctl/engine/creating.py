@@ -1,6 +1,6 @@
 """From the words of `run` and `create` to a stored specification: the image, the name, volumes and ports.
 
-Weight: `pyctl.engine.request`, `storage.images`.  A missing image is pulled by another process, so that neither a
+Weight: `pyctl.engine.request`, `storage.lookup`.  A missing image is pulled by another process, so that neither a
 TLS stack nor an unpacker is ever loaded here.
 """
 
@@ -16,14 +16,14 @@ from pyctl.engine.request import container_request
 from pyctl.engine.request_facts import ImageChoice
 from rootless.errors import Error, NotFound, UsageError, os_error_text
 from rootless.processes import child_environment, exit_code
-from storage import images
+from storage import lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyctl.cli.parser import Options, Parsed
     from pyctl.engine.engine import Engine
     from rootless.netplan import NetworkConfig
-    from storage.images import ImageForRun
+    from storage.lookup import ImageForRun
     from storage.volumes import VolumeStore
 
 
@@ -122,14 +122,14 @@ def find_image(engine: Engine, word: str, options: Options) -> ImageChoice:
     word = word.removeprefix("docker://")
     if _is_elsewhere(word):
         word, policy, platform = _bring_in(engine, word, platform, options), "never", ""
-    found = images.lookup_for_run(engine.db, word) if policy != "always" else None
+    found = lookup.lookup_for_run(engine.db, word) if policy != "always" else None
     if found is not None and platform and not _platform_fits(found, platform):
         found = None
     if found is None or policy == "newer":
         if policy == "never":
             raise NotFound(f"image {word} is not stored here", hint=f"pyctl pull {word} fetches it")
         _pull(engine, word, policy, platform, options, have=found is not None)
-        found = images.lookup_for_run(engine.db, word)
+        found = lookup.lookup_for_run(engine.db, word)
         if found is None:
             raise NotFound(f"image {word} was pulled, but is gone again")
     from storage.imageconfig import parse_config

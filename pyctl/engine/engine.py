@@ -86,16 +86,16 @@ class Engine:
             from pyctl.engine import state
 
             state.on_abandoned = self._remove_later
-            from storage import images
+            from storage import lookup
 
-            images.short_names = self._short_names
+            lookup.short_names = self._short_names
             if self.config.additional_stores:
                 self._add_stores()
             self._heal_network()
         return self._db
 
     def _add_stores(self) -> None:
-        from storage import additional, blobs, images
+        from storage import additional, blobs, lookup
 
         roots = []
         for root in self.config.additional_stores:
@@ -104,7 +104,7 @@ class Engine:
                 self.warn(f"additional store {root} is left out: {reason}")
             elif root != self.paths.root and not additional.is_podmans(root):
                 roots.append(root)
-        images.additional_roots = blobs.additional_roots = tuple(roots)
+        lookup.additional_roots = blobs.additional_roots = tuple(roots)
 
     @property
     def runtime_root(self) -> str:

@@ -14,8 +14,8 @@ from rootless import libc
 from rootless.errors import Error
 from rootless.fds import close_all
 from rootless.plan import Done, Failed, OpenRoot
-from storage.images import layer_directories
 from storage.layerview import LayerView
+from storage.lookup import layer_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -172,13 +172,13 @@ def _no_label(_db: Database, values: list[str]) -> Matcher:
 
 
 def _ancestor(db: Database, values: list[str]) -> Matcher:
-    from storage import images
+    from storage import lookup
     from storage.reference import InvalidReferenceError
 
     ids = set()
     for value in values:
         try:
-            found = images.find(db, value)
+            found = lookup.find(db, value)
         except InvalidReferenceError:
             found = None
         if found:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyctl.engine.filters import label_matcher, moment_ns, parse
 from rootless.errors import NotFound, UsageError
-from storage import images
+from storage import images, lookup
 from storage.reference import InvalidReferenceError
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def _reference(db: Database, values: list[str]) -> Matcher:
         if len(value) > _LONGEST_PATTERN:
             raise UsageError("filter reference: the pattern is too long")
         try:
-            found = images.find(db, value)
+            found = lookup.find(db, value)
         except InvalidReferenceError:  # a pattern
             found = None
         if found and found[1]:  # a name, not an id
@@ -129,7 +129,7 @@ def _no_label(db: Database, values: list[str]) -> Matcher:
 def _created(db: Database, values: list[str], after: bool) -> Matcher:
     moments = []
     for value in values:
-        image_id, _name = images.resolve(db, value)
+        image_id, _name = lookup.resolve(db, value)
         row = db.one("SELECT created_ns FROM images WHERE id = ?", (image_id,))
         if row is None:
             raise NotFound(f"{value}: image not known")

@@ -15,7 +15,7 @@ from rootless.errors import Error, LaunchError, os_error_text
 from rootless.fds import read_file
 from rootless.plan import RootfsPlan
 from storage.additional import require_readable
-from storage.images import layer_directories
+from storage.lookup import layer_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from rootless.plan import (
     RuntimePlan,
 )
 from rootless.values import dumps
-from storage.images import layer_directories
+from storage.lookup import layer_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from storage.archive_import import import_tarball
 from storage.archive_save import save
 from storage.archives import Loaded, Transport, load, load_transport, parse_transport
 from storage.database import open_database
-from storage.images import ImageRow, ImageStore, lookup_for_run
+from storage.images import ImageRow, ImageStore
+from storage.lookup import lookup_for_run
 from storage.paths import StorePaths
 from storage.platforms import Platform
 from tests.support.images import Entry, Layout, layer_tar, sha256, zstd

@@ -13,22 +13,24 @@ from typing import Any
 
 import pytest
 
+from pyctl.engine.check import Report, check
 from rootless import libc
 from rootless.errors import Error
 from storage import database
 from storage.archive_import import import_tarball
 from storage.archives import load
 from storage.blobs import BlobStore
-from storage.checks import check
 from storage.database import NoSpaceError, open_database
 from storage.gc import Collected, collect
-from storage.images import ImageStore, lookup_for_run
+from storage.images import ImageStore
 from storage.layers import Layer, LayerStore, chain_ids
+from storage.lookup import lookup_for_run
 from storage.paths import StorePaths
 from tests.support.images import Entry, Layout, layer_tar, sha256
 
 Inside = Callable[..., Any]
 DIR = tarfile.DIRTYPE
+_DAY_S = 86400.0
 
 
 class Source:
@@ -215,13 +217,13 @@ def test_many_processes_add_and_remove_at_once(inside: Inside, root: str, area: 
         found = lookup_for_run(db, row.id)
         assert found is not None
         assert all(len(os.listdir(path)) == 60 for path in found.lower)
-    assert inside(do_check, root) == ()
+    assert inside(do_check, root) == Report()
     assert len(ImageStore(db).list()) == 6 * 4
     assert leftovers(root) == []
 
 
-def do_check(root: str, **options: Any) -> Any:
-    return check(open_database(StorePaths(root)), **options)
+def do_check(root: str) -> Report:
+    return check(open_database(StorePaths(root)), False, _DAY_S)
 
 
 def do_wait_for_lock(root: str) -> tuple[bool, list[str]]:
@@ -281,11 +283,11 @@ def do_use(root: str, archive: str) -> None:
         found = lookup_for_run(db, row.id)
         assert found is not None
         assert [len(os.listdir(path)) for path in found.lower] == [120]
-    assert check(db, garbage_age_s=3600) == ()
+    assert check(db, False, _DAY_S) == Report()
     import_tarball(db, archive, name="after")
     assert not collect(db, 0).busy
     assert leftovers(root) == []
-    assert check(db, garbage_age_s=0) == ()
+    assert check(db, False, 0) == Report()
     for row in ImageStore(db).list():
         ImageStore(db).remove(row.id, force=True)
     collect(db)
@@ -363,25 +365,29 @@ def do_damage(root: str) -> None:
     db = open_database(StorePaths(root))
     Path(f"{root}/a.tar").write_bytes(layer_tar([Entry("a", b"a")]))
     image = import_tarball(db, f"{root}/a.tar", name="x")
-    assert check(db) == ()
+    assert check(db, False, 0) == Report()
     found = lookup_for_run(db, "x")
     assert found is not None
     os.rename(found.lower[0], f"{root}/elsewhere")
     digest = ImageStore(db).list()[0].manifest_digest
     Path(db.paths.blob(digest)).write_bytes(b"changed")
-    kinds = {p.kind: p for p in check(db)}
-    assert set(kinds) == {"layer", "blob"}
-    assert kinds["layer"].images == (image,)
-    assert "has other content" in kinds["blob"].text
-    assert {p.kind for p in check(db, quick=True)} == {"layer"}
-    assert all(p.repaired for p in check(db, repair=True))
-    collect(db)
-    assert check(db, garbage_age_s=0) == ()
-    assert import_tarball(db, f"{root}/a.tar", name="x")
-    assert check(db) == ()
+    layer, blob = check(db, False, 0).images
+    assert layer == (image, f"layer {sha256(Path(f'{root}/a.tar').read_bytes())} is missing")
+    assert blob == (image, f"blob {digest} is damaged")
+    assert check(db, False, 0).blobs == (digest,)
+    assert check(db, True, 0).images == (layer,)
+    ImageStore(db).remove("x")
+    assert check(db, False, 0).garbage == 3  # manifest, configuration, archive; the directory is not there
+    assert check(db, False, _DAY_S).garbage == 0
+    os.makedirs(f"{root}/layers/tmp-dead")
+    os.utime(f"{root}/layers/tmp-dead", (1, 1))  # as its image has it
+    assert check(db, False, _DAY_S).garbage == 0
+    assert check(db, False, 0).garbage == 4
+    collect(db, 0)
+    assert check(db, False, 0) == Report()
 
 
-def test_check_finds_and_repairs(inside: Inside, root: str) -> None:
+def test_check_finds_what_is_missing_damaged_and_unused(inside: Inside, root: str) -> None:
     inside(do_damage, root)
 
 
@@ -426,7 +432,7 @@ def do_full(root: str) -> list[str]:
     assert ImageStore(fresh).remove("small").deleted == image
     collected = collect(fresh)
     assert len(collected.layers) == 1
-    assert check(fresh, garbage_age_s=0) == ()
+    assert check(fresh, False, 0) == Report()
     assert os.path.exists(paths.reserve), "the reserve was not set aside again"
     return messages
 

@@ -12,7 +12,8 @@ import pytest
 from rootless.errors import Error, NotFound
 from storage import images
 from storage.database import ConstraintError, Database, open_database
-from storage.images import ImageInUseError, ImageStore, find, lookup_for_run
+from storage.images import ImageInUseError, ImageStore
+from storage.lookup import find, lookup_for_run
 from storage.manifest import OCI_INDEX, Manifest, parse_manifest
 from storage.paths import StorePaths
 
