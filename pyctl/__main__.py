@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyctl.cli import parser
+from rootless import headstart
 from rootless.errors import EXIT_ENGINE, Error, UsageError
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """Runs the command line and leaves the process with its exit status."""
     words = sys.argv[1:] if argv is None else argv
     _prepare_streams()
+    headstart.begin(words)
     status = _status_of(words)
     try:
         sys.stdout.flush()
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except (OSError, ValueError) as error:  # stdout on a full disk, or closed
         status = status or EXIT_ENGINE
         _say(f"cannot write to stdout: {getattr(error, 'strerror', None) or error}")
+    headstart.drop()
     os._exit(status)
 
 
@@ -85,6 +87,8 @@ def _status_of(words: list[str]) -> int:
 
 def run(words: list[str]) -> int:
     """One command line; returns its exit status.  Raises Error and whatever the verb raises."""
+    from pyctl.cli import parser  # here, beside the boot of a supervisor
+
     if words[:1] == ["__complete"]:
         from pyctl.cli import complete
 

@@ -287,6 +287,14 @@ class Kill(Value):
     all: bool = False
 
 
+class Begin(Value):
+    """The first message to a supervisor: whose namespaces, and whether a pid namespace of its own is among them."""
+
+    runtime_root: str
+    private_pid: bool
+    debug: bool = False
+
+
 class Stop(Value):
     """Stop signal, then SIGKILL after `timeout_s` (-1: the container's own); no restart follows.  Answer: Exited."""
 

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, SIGCHLD, SIGXFSZ, SIGWINCH = 1, 2, 9, 13, 15, 17, 25, 28
 HANDLED_SIGNALS = (SIGCHLD, SIGTERM, SIGINT, SIGHUP)  # blocked, and read, by a supervisor
-# What a service manager tells one process (sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
-SERVICE_VARIABLES = (
-    *("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_USEC"),
-    *("WATCHDOG_PID", "MAINPID"),
-)
 _NULL = -1
 
 
@@ -90,14 +85,6 @@ def _fork(
         os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(127)
-
-
-def child_environment() -> dict[str, str]:
-    """This process's environment for another one, without what its service manager said to it alone."""
-    env = dict(os.environ)
-    for name in SERVICE_VARIABLES:
-        env.pop(name, None)
-    return env
 
 
 def restore_signals() -> None:

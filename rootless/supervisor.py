@@ -18,14 +18,14 @@ from rootless.container import Container
 from rootless.container_files import LOCK_FILE, ROOT_LOCK_FILE
 from rootless.errors import Error, LaunchError
 from rootless.fds import Channel, write_file
-from rootless.plan import Failed, LaunchPlan
+from rootless.plan import Begin, Failed, LaunchPlan
 from rootless.processes import HANDLED_SIGNALS, SIGKILL
 
 
 def main(argv: list[str]) -> None:
-    """argv: launch channel's descriptor, runtime root, "1" for a private pid namespace, "1" for debugging."""
+    """argv: the launch channel's descriptor; over it comes Begin, then the plan."""
     channel = Channel(int(argv[0]))
-    debug = argv[3] == "1"
+    debug = False
     try:
         libc.set_name("pyctl-supervise")
         libc.block_signals(HANDLED_SIGNALS)
@@ -34,10 +34,16 @@ def main(argv: list[str]) -> None:
         # (into the pid namespace) does not inherit this.
         libc.prctl(libc.PR_SET_PDEATHSIG, SIGKILL)
         outer_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        begin, _ = channel.receive()
+        if not isinstance(begin, Begin):
+            os._exit(0)  # a command line that needs no supervisor
+        debug = begin.debug
+        if not debug:
+            os.dup2(0, 2)
         shared_keyring = _leave_the_login_s_keyring()
-        userns.enter(argv[1])
+        userns.enter(begin.runtime_root)
         libc.clear_inheritable_capabilities()
-        own_pid_namespace = argv[2] == "1" and _enter_pid_namespace()
+        own_pid_namespace = begin.private_pid and _enter_pid_namespace()
         libc.prctl(libc.PR_SET_PDEATHSIG, 0)
         plan, fds = channel.receive()
         if not isinstance(plan, LaunchPlan):

@@ -57,7 +57,7 @@ ROWS: tuple[Option, ...] = (
     no("imagestore", "", STRING, NOT_YET),
     no("module", "", LIST, NOT_YET),
     no("network-cmd-path", "", STRING, "name the helper's path in pyctl.conf"),
-    no("network-config-dir", "", STRING, "there are no user-defined networks yet"),
+    no("network-config-dir", "", STRING, "networks are kept in the database below --root"),
     no("out", "", STRING, "redirect stdout in the shell: pyctl … > FILE"),
     opt("remote", "r", BOOL, "", refused=_NO_REMOTE, choices=("false",)),
     no("ssh", "", STRING, _NO_REMOTE),

@@ -15,7 +15,8 @@ from pyctl.engine.model import ContainerSpec, IdRange, Mount, Network
 from pyctl.engine.request import container_request
 from pyctl.engine.request_facts import ImageChoice
 from rootless.errors import Error, NotFound, UsageError, os_error_text
-from rootless.processes import child_environment, exit_code
+from rootless.headstart import child_environment
+from rootless.processes import exit_code
 from storage import lookup
 
 TYPE_CHECKING = False

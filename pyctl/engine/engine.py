@@ -13,7 +13,7 @@ from pyctl.engine.runtime_root import runtime_directory
 from rootless import userns
 from rootless.errors import Error
 from rootless.fds import read_file
-from rootless.processes import child_environment
+from rootless.headstart import child_environment
 from storage.paths import StorePaths, locate_root
 
 TYPE_CHECKING = False

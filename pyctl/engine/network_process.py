@@ -12,7 +12,7 @@ import sys
 from rootless.bridge_link import DIRECTORY, MARKER, SOCKET_NAME, START_FILE
 from rootless.errors import Error, LaunchError
 from rootless.fds import Channel, close_all, connect_unix, seqpacket_pair
-from rootless.launch import search_path
+from rootless.headstart import search_path
 from rootless.netplan import Hold, Probe, Refresh, Standing
 from rootless.plan import Done, Failed
 from rootless.userns import SUPERVISOR_FILE, open_supervisor

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyctl.engine.request_facts import refused
 from pyctl.engine.request_text import absolute, utf8
 from rootless.errors import UsageError, os_error_text
-from rootless.processes import SERVICE_VARIABLES
+from rootless.headstart import SERVICE_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
