@@ -27,15 +27,16 @@ def spawn(
     cgroup_fd: int = -1,
     numbered: Sequence[int] = (),
     before: Callable[[], None] | None = None,
+    program: str = "",
 ) -> int:
-    """Start `argv[0]`; returns its pid.
+    """Start `argv[0]` (the file `program`, where that is given); returns its pid.
 
     stdio: descriptors for 0, 1, 2 (-1: /dev/null).  keep: descriptors it inherits under their own numbers.
     numbered: descriptors that become 3, 4, 5 … (--preserve-fds).  cgroup_fd: an open cgroup directory that it is
     moved to before it executes; before: called in the new process (posix_spawn can do neither: that costs a fork).
     """
     if cgroup_fd >= 0 or before is not None:
-        return _fork(argv, env, stdio, keep, cgroup_fd, numbered, before)
+        return _fork(argv, env, stdio, keep, cgroup_fd, numbered, before, program or argv[0])
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
     for number, fd in enumerate(stdio):
         if fd == _NULL:
@@ -48,7 +49,12 @@ def spawn(
         os.set_inheritable(fd, True)
     try:
         return os.posix_spawn(
-            argv[0], list(argv), dict(env), file_actions=actions, setsigmask=(), setsigdef=(SIGPIPE, SIGXFSZ)
+            program or argv[0],
+            list(argv),
+            dict(env),
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=(SIGPIPE, SIGXFSZ),
         )
     finally:
         for fd in keep:
@@ -63,6 +69,7 @@ def _fork(
     cgroup_fd: int,
     numbered: Sequence[int],
     before: Callable[[], None] | None,
+    program: str,
 ) -> int:
     pid = os.fork()
     if pid:
@@ -80,7 +87,7 @@ def _fork(
         for fd in keep:
             os.set_inheritable(fd, True)
         restore_signals()
-        os.execve(argv[0], list(argv), dict(env))
+        os.execve(program, list(argv), dict(env))
     except OSError as error:
         os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
     finally:

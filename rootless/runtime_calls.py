@@ -5,10 +5,11 @@ Weight: light modules only; on the way of every start.  `rootless.ociruntime` kn
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
-from rootless import ociruntime, ops, processes
+from rootless import libc, ociruntime, ops, processes
 from rootless.errors import LaunchError, os_error_text
 from rootless.fds import close_all, move_high, write_file
 from rootless.streams import STDERR, STDOUT, Console
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rootless.surroundings import Surroundings
 
 _EXEC_WAIT_MS = 1000
+_HIGH_FD = 512  # above descriptors that a program is given by number
 
 
 class Started:
@@ -61,6 +63,7 @@ class RuntimeCalls:
         self._fds = fds
         self._shared_keyring = shared_keyring
         self._trace = trace
+        self._read_only = ""  # crun's program on a mount of its own; found when it is first called
         self.state_dir = f"{plan.runtime_dir}/runtime"  # the runtime's --root
         self._log = f"{plan.runtime_dir}/runtime.log"
 
@@ -189,10 +192,14 @@ class RuntimeCalls:
             # Where crun puts the file that it binds its own program to (CVE-2019-5736): else /tmp, where a kill
             # would leave it, and which may be full.
             env["_LIBCONTAINER_STATEDIR"] = self._plan.runtime_dir
+            self._read_only = self._read_only or _on_read_only_mount(argv[0])
+        program = self._read_only if len(numbered) < _HIGH_FD - 3 else ""
         cgroup = self._surroundings.cgroup
         cgroup_fd = cgroup.container_fd if cgroup is not None else -1
         try:
-            return processes.spawn(argv, env, stdio, keep=keep, numbered=numbered, cgroup_fd=cgroup_fd, before=before)
+            return processes.spawn(
+                argv, env, stdio, keep, cgroup_fd=cgroup_fd, numbered=numbered, before=before, program=program
+            )
         except OSError as error:
             raise LaunchError(
                 "runtime", os_error_text(error, argv[0]), hint="is this OCI runtime installed?", errno=error.errno or 0
@@ -215,3 +222,20 @@ class RuntimeCalls:
                 if fd >= 0:
                     os.fchown(fd, *self._surroundings.owner)
         return (in_read, out_write, err_write), ours
+
+
+def _on_read_only_mount(path: str) -> str:
+    """crun's program on a read-only mount that nothing else sees, open for good; `path` where there can be none.
+
+    So that no container writes to its file (CVE-2019-5736), crun makes itself such a mount and executes itself again,
+    unless it finds itself on one: that saves the second start, with nine libraries to link.
+    """
+    try:
+        tree = libc.open_tree(-1, path, libc.OPEN_TREE_CLONE)
+        try:
+            libc.mount_setattr(tree, "", libc.AT_EMPTY_PATH, libc.MOUNT_ATTR_RDONLY)
+            return f"/proc/self/fd/{fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)}"
+        finally:
+            os.close(tree)
+    except OSError:  # a kernel before 5.12, or few descriptors (RLIMIT_NOFILE)
+        return path

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Engine
+from tests.support.engine import COMMAND, IS_PODMAN, Engine
+from tests.support.requirements import program
 from tests.support.waiting import wait_until
 
 
@@ -254,3 +255,16 @@ def test_replace(engine: Engine) -> None:
 def test_timezone_and_umask(engine: Engine) -> None:
     assert engine("run", "--rm", "--umask", "0077", "busybox", "sh", "-c", "umask").line == "0077"
     assert engine("run", "--rm", "busybox", "sh", "-c", "umask").line == "0022"
+
+
+@pytest.mark.skipif(IS_PODMAN, reason="about pyctl")
+def test_crun_starts_once(engine: Engine) -> None:
+    """crun executes itself anew from a read-only mount, unless it is on one (CVE-2019-5736): it is."""
+    # Whoever is traced gets no rights from newuidmap; the namespace of a running container can be joined.
+    engine("run", "-d", "--network=none", "busybox", "sleep", "1000")
+    traced = engine.home / "trace"
+    argv = [program("strace"), "-f", "-qq", "-e", "trace=execve,execveat", "-o", str(traced), *COMMAND]
+    argv += ["run", "--rm", "--network=none", "busybox", "true"]
+    subprocess.run(argv, env=engine.environment(None), cwd=engine.home, timeout=60, check=True)
+    starts = [line for line in traced.read_text().splitlines() if "crun" in line and line.endswith("= 0")]
+    assert len(starts) == 1, starts
