@@ -10,6 +10,7 @@ them go the mounts and the network.  A container that shares a pid namespace has
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -151,6 +152,9 @@ def _serve(
     except BaseException:
         container.abandon()
         raise
+    # See boot.py.  What is there now stays for good: the collector need not look at it again.
+    gc.freeze()
+    gc.enable()
     container.serve(HANDLED_SIGNALS)
 
 
