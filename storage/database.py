@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = len(MIGRATIONS)
 _BUSY_TIMEOUT_S = 60.0
 _RESERVE_BYTES = 4 << 20
+_LEAST_RESERVE = 64 << 10  # a removal writes some ten pages of 4 KiB, each with those of its indices
 
 _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_CORRUPT, _SQLITE_FULL, _SQLITE_NOTADB = 5, 6, 11, 13, 26
 _SQLITE_READONLY, _SQLITE_IOERR, _SQLITE_CANTOPEN = 8, 10, 14
@@ -105,16 +106,22 @@ class Database:
         """
         return Transaction(self, durable)
 
-    def write(self, work: Callable[[], T], frees_space: bool = False) -> T:
+    def write(self, work: Callable[[], T], frees_space: bool = False, durable: bool = True) -> T:
         """Run `work` in a transaction.  frees_space: where the disk is full, give the reserve back and run it again."""
-        try:
-            with self.transaction():
-                return work()
-        except NoSpaceError:
-            if not frees_space or self._depth or not release_reserve(self.paths):
-                raise
-        with self.transaction():
-            return work()
+        released = False
+        while True:
+            try:
+                with self.transaction(durable):
+                    done = work()
+                break
+            except NoSpaceError:
+                # Another command may have set it aside again before this one had its turn.
+                if not frees_space or self._depth or not release_reserve(self.paths):
+                    raise
+                released = True
+        if released:
+            restore_reserve(self.paths)  # what is left of it, before others take that
+        return done
 
     def close(self) -> None:
         """Close and checkpoint; hot paths leave by os._exit instead."""
@@ -270,12 +277,15 @@ def open_database(paths: StorePaths) -> Database:
     Raises Error: damaged, newer than this program, no space, not writable.
     """
     try:
-        return _open(paths)
+        database = _open(paths)
     except NoSpaceError:
         # Even a reader needs the -shm file, which may not exist yet on a disk that has become full.
         if release_reserve(paths):
             return _open(paths)
         raise
+    if not _is_whole(paths.reserve):
+        restore_reserve(paths)  # given back to a full disk, on which there may be room again
+    return database
 
 
 def _open(paths: StorePaths) -> Database:
@@ -324,17 +334,38 @@ def _migrate(database: Database) -> None:
 
 
 def restore_reserve(paths: StorePaths) -> None:
-    """Set the reserve aside again, where there is room; called after something was removed."""
+    """Set the reserve aside again, or as much of it as there is room for; called after something was removed."""
     try:
-        fd = os.open(paths.reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(paths.reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         return
     try:
-        os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+        held = os.fstat(fd).st_size
+        size = _RESERVE_BYTES
+        while size > held and not _allocate(fd, held, size):
+            size //= 2
+        if size < _LEAST_RESERVE:
+            os.unlink(paths.reserve)
     except OSError:
-        os.unlink(paths.reserve)
+        return  # another process has given it back meanwhile
     finally:
         os.close(fd)
+
+
+def _allocate(fd: int, held: int, size: int) -> bool:
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        os.ftruncate(fd, held)  # what was allocated before the room ended
+        return False
+    return True
+
+
+def _is_whole(reserve: str) -> bool:
+    try:
+        return os.stat(reserve).st_size >= _RESERVE_BYTES
+    except OSError:
+        return False
 
 
 def release_reserve(paths: StorePaths) -> bool:

@@ -67,9 +67,10 @@ def create(parsed: Parsed) -> int:
     found = [_Found(engine, options, name) for name in parsed.args[1:]]
     with LayerStore(engine.db):
         collected = [item.collect() for item in found]
-        list_id = store.create(parsed.args[0], annotations, bool(options.amend))
-        for entries, blobs in collected:
-            store.add(list_id, entries, blobs)
+        with engine.db.transaction():
+            list_id = store.create(parsed.args[0], annotations, bool(options.amend))
+            for entries, blobs in collected:
+                store.add(list_id, entries, blobs)
     sys.stdout.write(f"{list_id}\n")
     return 0
 

@@ -18,7 +18,7 @@ from rootless.errors import Error, NotFound
 from rootless.fds import read_file
 from rootless.plan import Exited, Ready
 from rootless.values import decode, dumps
-from storage.database import ConstraintError
+from storage.database import ConstraintError, NoSpaceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,22 +222,18 @@ def _record_end(db: Database, record: ContainerRecord, ended: Exited | None) -> 
     record.exit_code, record.exit_signal = ended.exit_code, ended.signal
     record.oom, record.error = int(ended.oom_killed), ended.error
     record.restart_count = ended.restart_count
-    db.execute(
-        "UPDATE containers SET status = ?, pid = 0, pid_start = 0, supervisor_pid = 0, started_ns = ?, finished_ns = ?,"
-        " exit_code = ?, exit_signal = ?, oom = ?, error = ?, restart_count = ? WHERE id = ? AND status = ?",
-        (
-            Status.EXITED,
-            record.started_ns,
-            record.finished_ns,
-            record.exit_code,
-            record.exit_signal,
-            record.oom,
-            record.error,
-            record.restart_count,
-            record.id,
-            Status.ACTIVE,
-        ),
-    )
+    try:
+        db.execute(
+            "UPDATE containers SET status = ?, pid = 0, pid_start = 0, supervisor_pid = 0, started_ns = ?,"
+            " finished_ns = ?, exit_code = ?, exit_signal = ?, oom = ?, error = ?, restart_count = ?"
+            " WHERE id = ? AND status = ?",
+            (
+                Status.EXITED, record.started_ns, record.finished_ns, record.exit_code, record.exit_signal, record.oom,
+                record.error, record.restart_count, record.id, Status.ACTIVE,
+            ),
+        )  # fmt: skip
+    except NoSpaceError:
+        pass  # what is shown is right all the same; the next command that finds room writes it down
 
 
 # --- writing -----------------------------------------------------------------------------------
@@ -329,11 +325,14 @@ def mark_launched(db: Database, record: ContainerRecord, runtime_dir: str) -> No
 
 def mark_launch_failed(db: Database, container_id: str, error: Error) -> None:
     """The launch failed and left nothing running: the container is as if it had ended with the engine's status."""
-    db.execute(
-        "UPDATE containers SET status = ?, pid = 0, pid_start = 0, exit_code = ?, error = ?, finished_ns = ?"
-        " WHERE id = ?",
-        (Status.CREATED, error.exit_code, error.message, time.time_ns(), container_id),
-    )
+    try:
+        db.execute(
+            "UPDATE containers SET status = ?, pid = 0, pid_start = 0, exit_code = ?, error = ?, finished_ns = ?"
+            " WHERE id = ?",
+            (Status.CREATED, error.exit_code, error.message, time.time_ns(), container_id),
+        )
+    except NoSpaceError:
+        pass  # the disk may be what it failed by, and that is what is to be told
 
 
 def recorded_health(db: Database, record: ContainerRecord) -> HealthReport | None:
@@ -350,19 +349,23 @@ def tell(db: Database, status: str, spec: ContainerSpec, code: int | None = None
 
 def note_stopped(db: Database, container_id: str) -> None:
     """The user has stopped it: `unless-stopped` holds it down, also across a reboot."""
-    db.execute("UPDATE containers SET stopped_by_user = 1 WHERE id = ?", (container_id,))
+    sql = "UPDATE containers SET stopped_by_user = 1 WHERE id = ?"
+    db.write(lambda: db.execute(sql, (container_id,)), frees_space=True)
 
 
 def delete(db: Database, container_id: str, durable: bool = True) -> tuple[str, ...]:
     """Forget a container; returns its anonymous volumes, whose content is the caller's to remove."""
-    with db.transaction(durable=durable):
+
+    def work() -> list[tuple[Any, ...]]:
         volumes = db.query(
             "SELECT v.name FROM container_volumes c JOIN volumes v ON v.name = c.volume_name"
             " WHERE c.container_id = ? AND v.anonymous = 1",
             (container_id,),
         )
         db.execute("DELETE FROM containers WHERE id = ?", (container_id,))
-    return tuple(name for (name,) in volumes)
+        return volumes
+
+    return tuple(name for (name,) in db.write(work, frees_space=True, durable=durable))
 
 
 def rename(db: Database, record: ContainerRecord, name: str) -> None:
