@@ -46,7 +46,7 @@ CASES = {
     "save": Case("save -q -o {home}/out.tar busybox", "load -q -i {home}/out.tar"),
     "save to a folder": Case("save -q --format oci-dir -o {home}/out busybox", "load -q -i {home}/out"),
     "export": Case("export -o {home}/out.tar c", "import -q {home}/out.tar again"),
-    "run": Case("run --name new --network=none busybox true", "container exists new", (125, 126), undo="rm --ignore new"),
+    "run": Case("run --name new --network=none busybox true", "start -a new", (125, 126), undo="rm --ignore new"),
     "run --rm": Case("run --rm --network=none busybox true", "", (125, 126)),
     "create": Case("create --name new busybox true", "container exists new"),
     "start": Case("start -a c", "", (125, 126)),
