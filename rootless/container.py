@@ -10,7 +10,7 @@ import os
 import time
 
 from rootless import libc, lockfile, ops, userns
-from rootless.container_files import EXIT_FILE, READY_FILE
+from rootless.container_files import EXIT_FILE, EXIT_SUFFIX, READY_FILE
 from rootless.errors import Error
 from rootless.events import Teller
 from rootless.fds import Channel, write_durably, write_file
@@ -421,7 +421,10 @@ class Container:
         return ended.exit_code & 0xFF
 
     def _record(self, ended: Value) -> None:
-        try:
-            write_durably(f"{self.plan.storage_dir}/{EXIT_FILE}", dumps(ended).encode())
-        except OSError:
-            return  # a full disk: the next command finds the lock free and no record, and says so
+        record = dumps(ended).encode()
+        for path in (f"{self.plan.storage_dir}/{EXIT_FILE}", self.plan.runtime_dir + EXIT_SUFFIX):
+            try:
+                write_durably(path, record)
+            except OSError:
+                continue  # a full disk; with both full the next command finds the lock free and no record
+            return

@@ -49,3 +49,10 @@ class LaunchError(Error):
 def os_error_text(error: OSError, what: str) -> str:
     """`what: No such file or directory` — the operation first, then the kernel's words."""
     return f"{what}: {error.strerror or error}"
+
+
+def exception_text(error: Exception) -> str:
+    """What an exception says that nobody foresaw: the kernel's words with the path, else the mistake's own name."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"

@@ -180,6 +180,9 @@ def write_file(path: str, data: bytes, mode: int = 0o644, dir_fd: int | None = N
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     try:
         write_all(fd, data)
+    except OSError as error:
+        error.filename = path  # a full disk: write(2) names none
+        raise
     finally:
         os.close(fd)
 

@@ -13,6 +13,7 @@ from rootless.errors import LaunchError, os_error_text
 from rootless.plan import RootfsPlan
 from rootless.values import Value
 
+_REASON_S = 2.0  # in which a program that cannot serve says so
 _MAX_DEPTH = 100  # levels of a tree to be removed at once
 
 
@@ -178,20 +179,51 @@ class MountFuseOverlay(Operation):
         return fd
 
     def execute(self) -> int:
+        return self._serve(0 if self.quiet else 2)
+
+    def _serve(self, stderr: int) -> int:
+        """Start the program; `stderr`: where it writes, 0 for nowhere."""
         fd = self.mount()
-        streams = [(os.POSIX_SPAWN_DUP2, 0, number) for number in ((1, 2) if self.quiet else (1,))]
         try:
             os.set_inheritable(fd, True)
             return os.posix_spawn(
                 self.plan.helper,
                 self.argv(fd),
                 {"PATH": "/usr/bin:/bin"},
-                file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0), *streams],
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+                    (os.POSIX_SPAWN_DUP2, 0, 1),
+                    (os.POSIX_SPAWN_DUP2, stderr, 2),
+                ],
             )
         except OSError as error:
             raise _mount_error(error, f"fuse-overlayfs {self.plan.merged}") from error
         finally:
             os.close(fd)
+
+    def failure(self) -> LaunchError:
+        """Why the program ended at once: what it says when it is started once more, at this moment."""
+        import select  # only here
+
+        libc.umount(self.plan.merged, libc.MNT_DETACH)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = self._serve(writer)
+            os.close(writer)
+            writer = -1
+            said = b""
+            # A time-out, should it serve this time.
+            while select.select([reader], [], [], _REASON_S)[0] and (data := os.read(reader, 4096)):
+                said += data
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        finally:
+            os.close(reader)
+            if writer >= 0:
+                os.close(writer)
+        lines = [line for line in said.decode(errors="replace").splitlines() if not line.startswith("unknown argument")]
+        text = lines[-1].removeprefix("fuse-overlayfs: ") if lines else "the program has ended"
+        return LaunchError("mount", f"fuse-overlayfs {self.plan.merged}: {text}")
 
 
 class CopyTree(Operation):
@@ -308,8 +340,10 @@ def rootfs_ops(plan: RootfsPlan) -> tuple[Operation, ...]:
     """What makes the container's root appear at `plan.merged`."""
     if plan.driver == "directory":
         return ()
+    # fuse-overlayfs makes one below its own, too, and where it cannot says only that there is none.
+    work = plan.work if plan.driver == "overlay" else f"{plan.work}/work"
     directories = (
-        MakeDirectories(paths=(plan.work, plan.merged)),
+        MakeDirectories(paths=(work, plan.merged)),
         MakeUpper(upper=plan.upper, root_like=plan.root_like),
     )
     if plan.driver == "overlay":

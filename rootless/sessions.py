@@ -11,7 +11,7 @@ import stat
 
 from rootless import libc, ociruntime, passwd
 from rootless.container_files import SOCKET_NAME
-from rootless.errors import Error, LaunchError, os_error_text
+from rootless.errors import Error, LaunchError, exception_text, os_error_text
 from rootless.fds import Channel, accept, close_all, listen_unix, write_file
 from rootless.loop import GONE, READ, WRITE
 from rootless.netplan import BridgePlan, Connect, Disconnect, Rejoin
@@ -87,7 +87,7 @@ class Sessions:
             stage = error.stage if isinstance(error, LaunchError) else "request"
             self.answer(channel, Failed(stage=stage, message=error.message, hint=error.hint, exit_code=error.exit_code))
         except Exception as error:  # a request that goes wrong must not take the container along
-            self.answer(channel, Failed(stage="internal", message=f"supervisor: {type(error).__name__}: {error}"))
+            self.answer(channel, Failed(stage="internal", message=f"supervisor: {exception_text(error)}"))
 
     def _dispatch(self, channel: Channel, message: Value | None, fds: list[int]) -> None:
         container = self._container

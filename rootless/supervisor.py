@@ -17,7 +17,7 @@ import sys
 from rootless import libc, lockfile, ops, userns
 from rootless.container import Container
 from rootless.container_files import LOCK_FILE, ROOT_LOCK_FILE
-from rootless.errors import Error, LaunchError
+from rootless.errors import Error, LaunchError, exception_text
 from rootless.fds import Channel, write_file
 from rootless.plan import Begin, Failed, LaunchPlan
 from rootless.processes import HANDLED_SIGNALS, SIGKILL
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
     except Error as error:
         _report(channel, error)
     except Exception as error:
-        _report(channel, LaunchError("internal", f"supervisor: {type(error).__name__}: {error}"))
+        _report(channel, LaunchError("internal", f"supervisor: {exception_text(error)}"))
         if debug:
             sys.excepthook(type(error), error, error.__traceback__)
     os._exit(1)
@@ -118,7 +118,12 @@ def _serve(
     debug: bool,
 ) -> None:
     os.makedirs(plan.storage_dir, 0o700, exist_ok=True)
-    lock = lockfile.hold(f"{plan.storage_dir}/{LOCK_FILE}")
+    try:
+        lock = lockfile.hold(f"{plan.storage_dir}/{LOCK_FILE}")
+    except OSError:
+        if plan.remove:
+            ops.remove_path(plan.storage_dir)
+        raise
     if lock is None:
         raise LaunchError("state", f"container {plan.name} is already running")
     root_lock = f"{plan.storage_dir}/{ROOT_LOCK_FILE}"
@@ -131,11 +136,18 @@ def _serve(
         from rootless import guardian  # only where the pid namespace is shared
 
         guardian.stand_by(lock)
-    ops.remove_path(plan.runtime_dir)  # what a killed predecessor left
-    os.makedirs(plan.runtime_dir, 0o700)
     pid = int(os.readlink("self", dir_fd=outer_proc))
-    os.write(lock, str(pid).encode())  # not empty: taken since the launch, see pyctl.engine.state
-    write_file(f"{plan.runtime_dir}/{userns.SUPERVISOR_FILE}", f"{pid} {_own_start_time(outer_proc)}".encode(), 0o600)
+    try:
+        ops.remove_path(plan.runtime_dir)  # what a killed predecessor left
+        os.makedirs(plan.runtime_dir, 0o700)
+        os.write(lock, str(pid).encode())  # not empty: taken since the launch, see pyctl.engine.state
+        me = f"{pid} {_own_start_time(outer_proc)}"
+        write_file(f"{plan.runtime_dir}/{userns.SUPERVISOR_FILE}", me.encode(), 0o600)
+    except OSError:
+        ops.remove_path(plan.runtime_dir)
+        if plan.remove:
+            ops.remove_path(plan.storage_dir)
+        raise
     container = Container(
         plan=plan,
         channel=channel,
@@ -149,13 +161,22 @@ def _serve(
     )
     try:
         container.launch()
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, LaunchError) and not error.hint and _is_full(plan.storage_dir):
+            # Helpers and runtimes take a file that they could not make for one that is not there.
+            error.hint = f"no space left on the disk of {plan.storage_dir}; see pyctl system df"
         container.abandon()
         raise
     # See boot.py.  What is there now stays for good: the collector need not look at it again.
     gc.freeze()
     gc.enable()
     container.serve(HANDLED_SIGNALS)
+
+
+def _is_full(path: str) -> bool:
+    held = os.statvfs(path)
+    # Some, because what a failed start has taken back already is free again.
+    return held.f_bavail < 16 or (held.f_files > 0 and held.f_favail < 16)
 
 
 def _own_start_time(outer_proc: int) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rootless.publishing import Publishing
 
 FORWARDER = "the port forwarder"
+_ENOTCONN = 107  # of a FUSE mount that no program serves
 
 
 class Surroundings:
@@ -182,6 +183,8 @@ class Surroundings:
         try:
             root = os.open(plan.rootfs.merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno == _ENOTCONN and self.fuse_pid:
+                raise ops.MountFuseOverlay(plan=plan.rootfs).failure() from error
             raise LaunchError("mount", os_error_text(error, plan.rootfs.merged), errno=error.errno or 0) from error
         try:
             user = passwd.look_up(root, plan.user, plan.group_add)

@@ -14,7 +14,7 @@ from pyctl.engine import state
 from pyctl.engine.execute import ask
 from pyctl.engine.state import ContainerRecord, Status
 from rootless import libc, lockfile, userns
-from rootless.container_files import LOCK_FILE, SOCKET_NAME
+from rootless.container_files import EXIT_SUFFIX, LOCK_FILE, SOCKET_NAME
 from rootless.errors import Error
 from rootless.fds import Channel, connect_unix
 from rootless.launch import wait_for_end
@@ -197,6 +197,8 @@ class Removal:
         storage_dir = self._db.paths.container(record.id)
         if record.runtime_dir and os.path.isdir(record.runtime_dir):
             remove_path(record.runtime_dir)
+        if os.path.exists(record.runtime_dir + EXIT_SUFFIX):  # it ended on a full disk
+            os.unlink(record.runtime_dir + EXIT_SUFFIX)
         if os.path.isdir(storage_dir):
             self._enter()
             remove_path(storage_dir)

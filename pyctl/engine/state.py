@@ -13,7 +13,7 @@ import os
 import time
 
 from rootless import lockfile
-from rootless.container_files import EXIT_FILE, LOCK_FILE, READY_FILE
+from rootless.container_files import EXIT_FILE, EXIT_SUFFIX, LOCK_FILE, READY_FILE
 from rootless.errors import Error, NotFound
 from rootless.fds import read_file
 from rootless.plan import Exited, Ready
@@ -144,7 +144,7 @@ def refresh(db: Database, record: ContainerRecord) -> ContainerRecord:
     if _being_launched(record, storage_dir):
         record.status = Status.STARTING
         return record
-    _record_end(db, record, _exit_record(storage_dir))
+    _record_end(db, record, _exit_record(record, storage_dir))
     if record.remove:
         on_abandoned(record)
     return record
@@ -188,12 +188,19 @@ def _being_launched(record: ContainerRecord, storage_dir: str) -> bool:
     return not taken and bool(record.pid_start) and start_time(record.pid) == record.pid_start
 
 
-def _exit_record(storage_dir: str) -> Exited | None:
-    try:
-        ended = decode(read_file(f"{storage_dir}/{EXIT_FILE}"))
-    except (OSError, ValueError):
-        return None
-    return ended if isinstance(ended, Exited) else None
+def _exit_files(record: ContainerRecord, storage_dir: str) -> tuple[str, str]:
+    return f"{storage_dir}/{EXIT_FILE}", record.runtime_dir + EXIT_SUFFIX
+
+
+def _exit_record(record: ContainerRecord, storage_dir: str) -> Exited | None:
+    for path in _exit_files(record, storage_dir):
+        try:
+            ended = decode(read_file(path))
+        except (OSError, ValueError):
+            continue
+        if isinstance(ended, Exited):
+            return ended
+    return None
 
 
 def _unexplained(record: ContainerRecord) -> Exited:
@@ -308,10 +315,11 @@ def mark_launched(db: Database, record: ContainerRecord, runtime_dir: str) -> No
 
     pid = os.getpid()
     storage_dir = db.paths.container(record.id)
-    try:
-        os.unlink(f"{storage_dir}/{EXIT_FILE}")
-    except FileNotFoundError:
-        pass
+    for path in _exit_files(record, storage_dir):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
     try:
         os.truncate(f"{storage_dir}/{LOCK_FILE}", 0)
     except FileNotFoundError:

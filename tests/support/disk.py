@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.support.engine import COMMAND, Engine, Result
+from tests.support.engine import Engine, Result
 from tests.support.requirements import program
 
 _PAGE = 4096
@@ -54,14 +54,18 @@ class SmallDisk(Engine):
     @property
     def inside(self) -> Path:
         """The disk as this process sees it."""
-        return Path(f"/proc/{self._session.pid}/root{self.home}")
+        return self._seen(self.home)
 
-    def room(self, pages: int | None = None, inodes: int | None = None) -> None:
-        """Leave so many pages of 4 KiB and inodes free; None: enough."""
-        held = os.statvfs(self.inside)
+    def _seen(self, path: Path) -> Path:
+        return Path(f"/proc/{self._session.pid}/root{path}")
+
+    def room(self, pages: int | None = None, inodes: int | None = None, where: Path | None = None) -> None:
+        """Leave so many pages of 4 KiB and inodes free; None: enough.  where: another tmpfs of the session."""
+        where = where or self.home
+        held = os.statvfs(self._seen(where))
         size = _ROOMY if pages is None else (held.f_blocks - held.f_bfree + pages) * _PAGE
         files = 100_000 if inodes is None else held.f_files - held.f_ffree + inodes
-        self.shell('mount -o "remount,size=$1,nr_inodes=$2" "$3"', str(size), str(files), str(self.home))
+        self.shell('mount -o "remount,size=$1,nr_inodes=$2" "$3"', str(size), str(files), str(where))
 
     def keep(self) -> None:
         """What is on the disk now is what `restore` brings back."""
@@ -85,6 +89,3 @@ def told(result: Result) -> str:
     lines = [line for line in result.err.splitlines() if not line.startswith("hint: ")]
     assert len(lines) == 1, result.err
     return lines[0]
-
-
-__all__ = ["COMMAND", "SmallDisk", "told"]
