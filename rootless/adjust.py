@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from rootless import libc
 from rootless.container_files import READY_FILE
 from rootless.errors import Error, os_error_text
 from rootless.fds import read_file, write_file
@@ -23,7 +24,7 @@ def carry_out(container: Container, request: OpenRoot | Pause | Update) -> tuple
     if container.pidfd < 0:
         raise Error("the container is not running")
     if isinstance(request, OpenRoot):
-        return (_open_root(container, request.inside),)
+        return (_root_mount(container) if request.detached else _open_root(container, request.inside),)
     if isinstance(request, Pause):
         _pause(container, request.freeze)
     else:
@@ -38,6 +39,16 @@ def _open_root(container: Container, inside: bool) -> int:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise Error(os_error_text(error, "the container's root")) from error
+
+
+def _root_mount(container: Container) -> int:
+    try:
+        fd = libc.open_tree(libc.AT_FDCWD, container.plan.rootfs.merged, libc.OPEN_TREE_CLONE)
+    except OSError as error:
+        raise Error(os_error_text(error, "the container's root")) from error
+    # The last unmount writes what the kernel held back, and this process's is not the last any more.
+    container.surroundings.root_is_shared = True
+    return fd
 
 
 def _pause(container: Container, freeze: bool) -> None:

@@ -10,6 +10,10 @@ import _struct
 import fcntl
 import os
 
+from rootless.errors import Error
+from rootless.fds import read_file
+
+_FOR_LONG = b"mounted"
 _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38
 _FORMAT = "hhqqi4x"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
@@ -29,6 +33,26 @@ def hold(path: str, wait: bool = False) -> int | None:
     except OSError:
         os.close(fd)
         raise
+    return fd
+
+
+def hold_root(path: str, name: str, *, for_long: bool = False) -> int:
+    """Take the lock of a container's root, as who mounts it does; waits for one who has it for a moment.
+
+    for_long: note that this holder's mount stays until its session ends.  Raises Error where such a one has it.
+    """
+    fd = hold(path)
+    if fd is None:
+        if read_file(path) == _FOR_LONG:
+            raise Error(
+                f"container {name} is mounted in a session of `pyctl unshare`",
+                hint=f"there: pyctl container unmount {name}; or leave that session",
+            )
+        fd = hold(path, wait=True)
+        assert fd is not None
+    os.ftruncate(fd, 0)
+    if for_long:
+        os.write(fd, _FOR_LONG)
     return fd
 
 

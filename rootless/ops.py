@@ -149,6 +149,8 @@ class MountFuseOverlay(Operation):
             options += [f"uidmapping={plan.uid_mapping}", f"gidmapping={plan.gid_mapping}"]
         if plan.squash:
             options.append("squash_to_root")
+        if not plan.writeback:
+            options.append("writeback=0")
         if plan.volatile and plan.upper:
             options.append("volatile")
         return ",".join(options)

@@ -32,6 +32,7 @@ class RootfsPlan(Value):
     helper: str = ""  # path of the fuse-overlayfs program
     volatile: bool = True  # no sync of the upper layer: a crash may cost a container's unsaved files
     propagation: str = ""
+    writeback: bool = True  # fuse-overlayfs: the kernel keeps writes back for a while; they must be synced
     squash: bool = False  # fuse-overlayfs: every file is root's, because its owner is not among the mapped ids
 
 
@@ -343,9 +344,11 @@ class Status(Value):
 
 class OpenRoot(Value):
     """Answer: Done, with a descriptor of the root directory: the image's files with the container's changes, or,
-    `inside`, as the container's processes see it, with all that is mounted there."""
+    `inside`, as the container's processes see it, with all that is mounted there.  detached: of a mount of its own,
+    which who asked can put somewhere."""
 
     inside: bool = False
+    detached: bool = False
 
 
 class Pause(Value):

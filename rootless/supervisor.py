@@ -129,9 +129,7 @@ def _serve(
     root_lock = f"{plan.storage_dir}/{ROOT_LOCK_FILE}"
     if os.path.exists(root_lock):
         # A `cp` has the root mounted: two mounts of one upper directory would not see each other's files.
-        held = lockfile.hold(root_lock, wait=True)
-        if held is not None:
-            lockfile.release(held)
+        lockfile.release(lockfile.hold_root(root_lock, plan.name))
     if not own_pid_namespace:
         from rootless import guardian  # only where the pid namespace is shared
 

@@ -50,6 +50,7 @@ class Surroundings:
         self.connection: netns.Connection | PastaConnection = netns.Connection()
         self.bridge: BridgeLink | None = None
         self.fuse_pid = 0
+        self.root_is_shared = False  # mounted in another namespace too
         self.namespace_fds: list[int] = []
         self._publishing: Publishing | None = None
         self._outer_proc = outer_proc
@@ -97,10 +98,19 @@ class Surroundings:
         if plan.rootfs.driver != "directory":
             # By umount, not by this process's end: fuse-overlayfs must still be there to take what the
             # kernel's write-back cache holds.  What is deleted next need not be written first.
+            if self.root_is_shared:
+                self._sync_root()
             try:
                 libc.umount(plan.rootfs.merged, libc.MNT_DETACH if plan.remove else 0)
             except OSError:
                 self._lazy_umount()
+
+    def _sync_root(self) -> None:
+        root = os.open(self.plan.rootfs.merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            libc.syncfs(root)
+        finally:
+            os.close(root)
 
     def _lazy_umount(self) -> None:
         try:

@@ -14,7 +14,7 @@ Weight: `os`, `rootless.fds`, `rootless.values`, `storage.digest`.
     <root>/layers/tmp-*/       a layer that is being unpacked: nothing names it
     <root>/containers/<id>/    log, exit record, overlay directories
     <root>/volumes/<name>/_data
-    <root>/mounts/<image id>/  where `image mount` mounts it
+    <root>/mounts/<image id>/  where `image mount` mounts it; mounts/containers/<id>/ where `mount` does
 """
 
 from __future__ import annotations

@@ -113,6 +113,42 @@ def cmd_image_diff() -> Command:
     return _diff("image diff", "IMAGE [IMAGE]", "Show what an image's topmost layer changed", "image", latest=False)
 
 
+def cmd_mount() -> Command:
+    return command(
+        "mount",
+        "[CONTAINER...]",
+        "Mount containers' roots, or list those that are mounted",
+        "pyctl.cli.verb_mount:mount_containers",
+        opt("all", "a", BOOL, "Every container"),
+        opt("format", "", STRING, "json for JSON", metavar="FORMAT"),
+        _LATEST,
+        opt("no-trunc", "", BOOL, "Whole ids"),
+        description=(
+            "For a session of `pyctl unshare`, with which the mount ends. What is written there is the container's; one"
+            " that is not running cannot be started meanwhile. What is mounted in it (volumes, binds) is not there."
+        ),
+        examples=(("pyctl unshare sh -c 'cp file $(pyctl mount web)/srv/'", "change a container's files"),),
+        args=(0, -1),
+        complete="container",
+        aliases=("container mount",),
+    )
+
+
+def cmd_unmount() -> Command:
+    return command(
+        "unmount",
+        "CONTAINER [CONTAINER...]",
+        "Unmount containers' roots",
+        "pyctl.cli.verb_mount:unmount_containers",
+        opt("all", "a", BOOL, "Every container that is mounted"),
+        opt("force", "f", BOOL, "Also one whose files are in use"),
+        _LATEST,
+        args=(0, -1),
+        complete="container",
+        aliases=("umount", "container unmount", "container umount"),
+    )
+
+
 def cmd_image_mount() -> Command:
     return command(
         "image mount",

@@ -206,6 +206,8 @@ HOMES: dict[str, str] = {
     "diff": "files",
     "container diff": "files",
     "image diff": "files",
+    "mount": "files",
+    "unmount": "files",
     "image mount": "files",
     "image unmount": "files",
     "container exists": "container",
@@ -277,7 +279,8 @@ ALIASES: dict[str, str] = {
         f"container {verb}": verb
         for verb in (
             *("attach", "commit", "cp", "create", "exec", "export", "kill", "logs", "port", "ps", "restart"),
-            *("pause", "rename", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait"),
+            *("mount", "pause", "rename", "rm", "run", "start", "stats", "stop", "top", "unmount", "unpause", "update"),
+            "wait",
         )
     },
     "container ls": "ps",
@@ -291,6 +294,8 @@ ALIASES: dict[str, str] = {
     "image rm": "rmi",
     "image remove": "rmi",
     "image umount": "image unmount",
+    "container umount": "unmount",
+    "umount": "unmount",
     "artifact list": "artifact ls",
     "artifact remove": "artifact rm",
     "volume list": "volume ls",

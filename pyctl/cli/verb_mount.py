@@ -1,11 +1,11 @@
-"""`image mount` and `image unmount`.  Weight: `pyctl.engine.mounting`."""
+"""`mount` and `unmount` of containers and images.  Weight: `pyctl.engine.mounting`."""
 
 from __future__ import annotations
 
 import sys
 
-from pyctl.cli import output
-from pyctl.engine import mounting
+from pyctl.cli import output, select
+from pyctl.engine import container_mounts, mounting, state
 from pyctl.engine.engine import Engine
 from rootless.errors import UsageError
 from storage import images, lookup
@@ -71,3 +71,45 @@ def unmount(parsed: Parsed) -> int:
         if mounting.unmount(engine, image_id, bool(options.force)):
             sys.stdout.write(f"{image_id}\n")
     return 0
+
+
+def mount_containers(parsed: Parsed) -> int:
+    """Mounts the containers that are named and prints where, or lists what is mounted."""
+    options = parsed.options
+    if options.format not in ("", "json"):
+        raise UsageError(f"--format {options.format}: only json is possible")
+    engine = Engine(parsed.globals)
+    mounting.require_session("mount")
+    if not (parsed.args or options.all or options.latest):
+        _list_containers(engine, bool(options.format), bool(options.no_trunc))
+        return 0
+    chosen = select.choose(engine, parsed, every=lambda _record: True)
+    for record in chosen.records:
+        sys.stdout.write(f"{container_mounts.mount(engine, record)}\n")
+    return chosen.failures
+
+
+def _list_containers(engine: Engine, as_json: bool, whole_ids: bool) -> None:
+    there = set(container_mounts.mounted(engine))
+    records = [record for record in state.every(engine.db) if record.id in there]
+    points = {record.id: container_mounts.mount_point(engine, record.id) for record in records}
+    if as_json:
+        from pyctl.cli import report
+
+        rows = [{"id": r.id, "Names": [r.name], "mountpoint": points[r.id]} for r in records]
+        report.print_json(rows, indent=1)
+        return
+    length = 64 if whole_ids else output.SHORT_ID
+    output.print_table(("", ""), [(r.id[:length], points[r.id]) for r in records], show_headings=False)
+
+
+def unmount_containers(parsed: Parsed) -> int:
+    """Unmounts containers and prints what they were called here."""
+    engine = Engine(parsed.globals)
+    mounting.require_session("unmount")
+    there = set(container_mounts.mounted(engine))
+    chosen = select.choose(engine, parsed, every=lambda record: record.id in there)
+    for record in chosen.records:
+        container_mounts.unmount(engine, record, bool(parsed.options.force))
+        sys.stdout.write(f"{chosen.named(record)}\n")
+    return chosen.failures

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from pyctl.engine.state import ContainerRecord
 
 
-def open_root(record: ContainerRecord, inside: bool) -> int:
-    """A descriptor of a live container's root, the caller's to close; `inside`: with what is mounted in it.
+def open_root(record: ContainerRecord, inside: bool, detached: bool = False) -> int:
+    """A descriptor of a live container's root, the caller's to close; see `OpenRoot`.
 
     Raises Error where it has ended.
     """
     channel = connect(record.runtime_dir, record.name)
     try:
-        channel.send(OpenRoot(inside=inside))
+        channel.send(OpenRoot(inside=inside, detached=detached))
         answer, fds = channel.receive()
     except OSError as error:
         raise Error(f"container {record.name} has just ended") from error

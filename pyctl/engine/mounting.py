@@ -1,4 +1,4 @@
-"""Images mounted for reading in the session of `pyctl unshare`.
+"""Images, for reading, and containers mounted in the session of `pyctl unshare`.
 
 Weight: `rootless.libc`.  A mount lives in the mount namespace of that session and ends with it, by the kernel: the
 program that serves it (fuse-overlayfs) runs in a namespace of its own that has no such mounts, so that it keeps none
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyctl.engine.engine import Engine
 
+CONTAINERS = "containers"  # below the folder of mounts
 _EMPTY = "empty"  # overlayfs wants two lower directories where there is no upper one
 
 
@@ -38,9 +39,14 @@ def mount_point(engine: Engine, image_id: str) -> str:
     return f"{engine.paths.mounts}/{image_id}"
 
 
-def mounted(engine: Engine, proc: str = "/proc") -> tuple[str, ...]:
+def mounted(engine: Engine) -> tuple[str, ...]:
     """The ids of the images that are mounted in this session."""
-    base = os.path.realpath(engine.paths.mounts) + "/"
+    return mounted_below(engine.paths.mounts)
+
+
+def mounted_below(folder: str, proc: str = "/proc") -> tuple[str, ...]:
+    """What is mounted on folders whose names are ids, in the order in which it was."""
+    base = os.path.realpath(folder) + "/"
     found = []
     for line in read_file(f"{proc}/self/mountinfo").decode("utf-8", "surrogateescape").splitlines():
         point = line.split(" ")[4]
@@ -67,15 +73,15 @@ def mount(engine: Engine, image_id: str) -> str:
             ops.MountOverlay(plan=plan).execute()
         else:
             helper = programs.need("fuse-overlayfs", "install the package fuse-overlayfs, or --storage-driver=overlay")
-            _serve(engine, plan.replace(helper=helper))
+            serve(engine, plan.replace(helper=helper))
     except LaunchError as error:
         os.rmdir(target)
         raise Error(error.message, error.hint) from error
     return target
 
 
-def _serve(engine: Engine, plan: RootfsPlan) -> None:
-    """Mount by fuse-overlayfs, started in a mount namespace of its own."""
+def serve(engine: Engine, plan: RootfsPlan, lock: int = -1) -> None:
+    """Mount by fuse-overlayfs, started in a mount namespace of its own; it has `lock` for as long as it runs."""
     fuse = ops.MountFuseOverlay(plan=plan)
     fd = fuse.mount()
     child = os.fork()
@@ -84,12 +90,15 @@ def _serve(engine: Engine, plan: RootfsPlan) -> None:
             os.setsid()
             os.chdir("/")
             libc.unshare(libc.CLONE_NEWNS)
-            for image_id in mounted(engine):
-                libc.umount(mount_point(engine, image_id), libc.MNT_DETACH)
+            for folder in (engine.paths.mounts, f"{engine.paths.mounts}/{CONTAINERS}"):
+                for name in mounted_below(folder):
+                    libc.umount(f"{folder}/{name}", libc.MNT_DETACH)
             null = os.open("/dev/null", os.O_RDWR)
             for number in (0, 1, 2):
                 os.dup2(null, number)
             os.set_inheritable(fd, True)
+            if lock >= 0:
+                os.set_inheritable(lock, True)
             os.execve(plan.helper, fuse.argv(fd), {"PATH": "/usr/bin:/bin"})
         except OSError:
             os._exit(127)
@@ -105,7 +114,12 @@ def unmount(engine: Engine, image_id: str, force: bool) -> bool:
     """Unmount an image; False where it was not mounted.  Raises Error where it is in use and not `force`."""
     if image_id not in mounted(engine):
         return False
-    target = mount_point(engine, image_id)
+    unmount_point(mount_point(engine, image_id), force)
+    return True
+
+
+def unmount_point(target: str, force: bool) -> None:
+    """Unmount what is mounted there, and remove the folder.  Raises Error where it is in use and not `force`."""
     try:
         libc.umount(target, libc.MNT_DETACH if force else 0)
     except OSError as error:
@@ -115,4 +129,3 @@ def unmount(engine: Engine, image_id: str, force: bool) -> bool:
         os.rmdir(target)
     except OSError:
         pass  # mounted in another session too
-    return True

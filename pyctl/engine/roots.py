@@ -48,8 +48,7 @@ class ContainerRoot:
         engine, record = self._engine, self.record
         directory = engine.paths.container(record.id)
         os.makedirs(directory, 0o700, exist_ok=True)
-        lock = lockfile.hold(f"{directory}/{ROOT_LOCK_FILE}", wait=True)
-        assert lock is not None
+        lock = lockfile.hold_root(f"{directory}/{ROOT_LOCK_FILE}", record.name)
         try:
             if lockfile.is_held(f"{directory}/{LOCK_FILE}"):
                 raise Error(f"container {record.name} has just been started", hint="try again")
