@@ -124,7 +124,7 @@ class LayerView:
                     found.opaque = True
                 elif name.startswith(_RESERVED):
                     continue
-                elif name.startswith(WHITEOUT):
+                elif name.startswith(WHITEOUT) and _is_named_mark(held):
                     found.hidden.add(name[len(WHITEOUT) :])
                 elif is_whiteout(held):
                     found.hidden.add(name)
@@ -170,6 +170,15 @@ class LayerView:
             yield node
             if node.is_directory:
                 pending.append(iter(self.children(node).values()))
+
+
+def _is_named_mark(held: os.stat_result) -> bool:
+    """Whether a file called .wh.NAME marks NAME as removed, as it does where no 0:0 device can be made.
+
+    fuse-overlayfs and `layertree` make it empty and private.  With the kernel's overlay, to which such a name is one
+    like others, it may be a file of the container's own.
+    """
+    return stat.S_ISREG(held.st_mode) and not held.st_size and not held.st_mode & 0o077
 
 
 def with_owner(held: os.stat_result, uid: int, gid: int) -> os.stat_result:

@@ -193,13 +193,26 @@ def whole_tree(view: LayerView) -> Iterator[bytes]:
 
 
 def squashed(view: LayerView, changed: bool) -> Iterator[bytes]:
-    """The same as one layer; `changed`: the topmost layer is a container's, whose mount points are left out."""
+    """The same as one layer; raises Error as `top_layer` does.
+
+    changed: the topmost layer is a container's, whose mount points are left out.
+    """
     archive = TreeArchive(view)
     yield from archive.member(view.root())
     for node in view.walk():
         if not (changed and node.layer == 0 and is_engines_own(node.path) and _is_empty(view, node)):
+            _require_storable(node.path.rpartition(b"/")[2], node)
             yield from archive.member(node)
     yield _END
+
+
+def _require_storable(name: bytes, node: Node) -> None:
+    if name.startswith(WHITEOUT):
+        raise Error(
+            f"/{shown(node.path)}: a layer of an image cannot hold a file of this name, which removes"
+            f" {shown(name[len(WHITEOUT) :])}",
+            hint="remove or rename it in the container",
+        )
 
 
 def one_file(fd: int, name: bytes, owner: Callable[[int, int], tuple[int, int]]) -> Iterator[bytes]:
@@ -224,6 +237,7 @@ def one_directory(fd: int, name: bytes, owner: Callable[[int, int], tuple[int, i
 def top_layer(view: LayerView, base: LayerView) -> Iterator[bytes]:
     """The archive of what the topmost layer of `view` adds to `base`, the others, and hides of it, as OCI whiteouts.
 
+    Raises Error for a file whose name begins as a whiteout's does: every reader would take it for one.
     Mount points that the engine made for files of its own are left out: every container gets them anew.  The root
     comes first, always: so no file's name at the archive's begin is taken for a compression's magic number.
     """
@@ -247,6 +261,7 @@ def top_layer(view: LayerView, base: LayerView) -> Iterator[bytes]:
             node = Node(prefix + name, held, 0)
             if is_engines_own(node.path) and _is_empty(view, node):
                 continue
+            _require_storable(name, node)
             yield from archive.member(node)
             if node.is_directory:
                 hidden = hides.get(name)

@@ -91,9 +91,12 @@ def _remove_images(engine: Engine, words: tuple[str, ...], named_too: bool) -> t
     """(ids, bytes, exit status); what killed processes left goes too."""
     from pyctl.cli.verb_rmi import collect_garbage
     from storage.images import ImageInUseError, ImageStore
+    from storage.lists import ListStore
 
-    store = ImageStore(engine.db)
-    rows = [row for row in store.list() if not row.containers and (named_too or not row.names)]
+    store, lists = ImageStore(engine.db), ListStore(engine.db)
+    # A manifest list counts as an image that no container has.
+    every = (*lists.image_rows(), *store.list())
+    rows = [row for row in every if not row.containers and (named_too or not row.names)]
     if words:
         from pyctl.engine.image_filters import image_filter
 
@@ -104,7 +107,10 @@ def _remove_images(engine: Engine, words: tuple[str, ...], named_too: bool) -> t
     status = 0
     for row in rows:
         try:
-            store.remove(row.id, force=True)
+            if row.is_list:
+                lists.remove(row.id)
+            else:
+                store.remove(row.id, force=True)
         except (ImageInUseError, NotFound):
             continue  # a container was made of it meanwhile, or another command removed it
         except Error as error:

@@ -160,6 +160,25 @@ def test_bad_input(engine: Engine, arguments: list[str], text: str) -> None:
     engine("rm", "c")
 
 
+def test_names_that_would_remove_files(engine: Engine, driver: str) -> None:
+    """A file called .wh.NAME is one like others in a container, and in a layer it is not: nothing is lost silently."""
+    script = "touch /.wh.tmp; mkdir /dir; echo x > /dir/.wh.new; echo there > /dir/new; rm /bin/vi; ls -A /dir"
+    engine(f"--storage-driver={driver}", "run", "--name", "c", "--network=none", "busybox", "sh", "-c", script)
+    if driver == "fuse-overlayfs":  # which does not let such a file be made
+        assert ".wh." not in engine("logs", "c").out
+        engine("commit", "-q", "c", "made")
+        engine("rmi", "made")
+    else:
+        assert {"A /.wh.tmp", "A /dir/.wh.new", "D /bin/vi"} <= set(engine("diff", "c").out.splitlines())
+        assert {".wh.tmp", "dir/.wh.new", "dir/new", "tmp"} <= files_of(engine, "c").keys()
+        before = engine("images", "-aq").out
+        for words in (("c", "made"), ("--squash", "c", "made")):
+            refused = engine("commit", "-q", *words, status=125)
+            assert "/.wh.tmp: a layer of an image cannot hold a file of this name, which removes tmp" in refused.err
+        assert engine("images", "-aq").out == before
+    engine("rm", "c")
+
+
 def test_a_running_container(engine: Engine) -> None:
     """What the kernel's write-back cache holds for fuse-overlayfs is in the image."""
     script = (

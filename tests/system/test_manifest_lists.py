@@ -77,7 +77,7 @@ def test_a_list_keeps_what_it_needs(two: Engine, tmp_path: Path) -> None:
     two("manifest", "create", "list", "box:host", "box:other")
     assert two("run", "--rm", "--network=none", "list", "echo", "ran").line == "ran"
     two("rmi", "box:host", "box:other")
-    two("system", "prune", "-f", "-a")
+    two("system", "prune", "-f")
     assert two("system", "check").out == ""
     two("manifest", "push", "-q", "list", f"oci:{tmp_path}/out")
     for entry in entries(two):
@@ -85,6 +85,16 @@ def test_a_list_keeps_what_it_needs(two: Engine, tmp_path: Path) -> None:
     two("load", "-q", "-i", str(tmp_path / "out"))
     assert two("manifest", "rm", "list").out.startswith("Untagged: localhost/list:latest\nDeleted: ")
     two("rmi", "-a", "-f")
+    assert list((two.storage_root / "blobs/sha256").iterdir()) == []
+
+
+def test_prune(two: Engine) -> None:
+    """A list is an image that no container has."""
+    two("manifest", "create", "list", "box:host")
+    two("image", "prune", "-f")
+    two("manifest", "exists", "list")
+    two("image", "prune", "-a", "-f")
+    assert two("images", "-aq").out == ""
     assert list((two.storage_root / "blobs/sha256").iterdir()) == []
 
 

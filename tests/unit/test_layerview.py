@@ -28,6 +28,8 @@ def make(folder: Path, files: dict[str, str | None]) -> str:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+            if path.name.startswith(".wh."):
+                path.chmod(0o600)  # a mark is private
     return str(folder)
 
 
