@@ -1,14 +1,20 @@
-"""image scp: both engines are real, and between them a program in ssh's place that runs the line here, as it would."""
+"""image scp: both engines are real; between them an sshd of the test's own, or a program in ssh's place that runs the
+line here and notes how it was called."""
 
 from __future__ import annotations
 
+import getpass
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.engine import COMMAND, Engine
+from tests.support.registry import free_port, reachable
+from tests.support.requirements import program
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,6 +41,63 @@ def env(fresh: Engine, other: Engine, tmp_path: Path) -> dict[str, str | None]:
     for path in (tools / "ssh", far / "pyctl"):
         path.chmod(0o755)
     return {"PATH": f"{tools}:{fresh.env['PATH']}"}
+
+
+@pytest.fixture
+def sshd(fresh: Engine, other: Engine, tmp_path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """An sshd without rights that lets this user's key in, as one with the other engine's directories; its port, and
+    PATH with an ssh that knows the key and the host's."""
+    for name in ("host", "user"):
+        words = ("-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name)
+        subprocess.run([program("ssh-keygen"), *words], check=True)
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in {**other.env, "PATH": str(tmp_path)}.items())
+    forced = f'env -i {variables} /bin/sh -c \\"$SSH_ORIGINAL_COMMAND\\"'
+    (tmp_path / "keys").write_text(f'restrict,command="{forced}" {(tmp_path / "user.pub").read_text()}')
+    port = free_port()
+    host_key = " ".join((tmp_path / "host.pub").read_text().split()[:2])
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    (tmp_path / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/keys\nPidFile none\n"
+        "UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+    )
+    (tmp_path / "ssh_config").write_text(
+        f"IdentityFile {tmp_path}/user\nIdentitiesOnly yes\nUserKnownHostsFile {tmp_path}/known\nBatchMode yes\n"
+    )
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/ssh").write_text(f'#!/bin/sh\nexec {program("ssh")} -F {tmp_path}/ssh_config "$@"\n')
+    (tmp_path / "pyctl").write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin:/usr/sbin:/sbin exec {shlex.join(COMMAND)} "$@"\n')
+    for path in (tmp_path / "tools/ssh", tmp_path / "pyctl"):
+        path.chmod(0o755)
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen([program("sshd"), "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=log)
+    try:
+        wait_until(lambda: server.poll() is not None or reachable(port), what="sshd answers")
+        assert server.poll() is None, (tmp_path / "log").read_text()
+        yield port, {"PATH": f"{tmp_path}/tools:{fresh.env['PATH']}"}
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_by_a_real_sshd(
+    fresh: Engine, other: Engine, sshd: tuple[int, dict[str, str | None]], busybox_tar: Path, tmp_path: Path
+) -> None:
+    port, env = sshd
+    there = f"ssh://{getpass.getuser()}@127.0.0.1:{port}::"
+    fresh("import", "-q", busybox_tar, "app:1")
+    digest = fresh("images", "--format", "{{.Digest}}", "app:1").line
+    assert fresh("image", "scp", "app:1", there, env=env).line == "Loaded image: localhost/app:1"
+    assert other("images", "--format", "{{.Digest}}").line == digest
+    assert other("run", "--rm", "--network=none", "app:1", "echo", "there").line == "there"
+    fresh("rmi", "-a", "-f")
+    assert fresh("image", "scp", f"{there}app:1", env=env).line == "Loaded image: localhost/app:1"
+    assert fresh("images", "--format", "{{.Digest}}").line == digest
+
+    assert "status 125" in fresh("image", "scp", f"{there}absent:1", env=env, status=125).err
+    (tmp_path / "known").write_text("")  # an unknown host: ssh refuses, and says so itself
+    refused = fresh("image", "scp", "app:1", there, env=env, status=125).err
+    assert "Host key verification failed" in refused
+    assert f"{getpass.getuser()}@127.0.0.1: the other side ended with status 255" in refused
 
 
 def test_there_and_back(
