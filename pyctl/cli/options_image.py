@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyctl.cli.table import BOOL, LIST, STRING, UINT, Command, command, no, opt
+from pyctl.cli.options_access import ACCESS, RETRY
+from pyctl.cli.table import BOOL, LIST, STRING, Command, command, no, opt
 
 _QUIET = "Print only the image's id"
 
@@ -28,25 +29,8 @@ def cmd_pull() -> Command:
             choices=("always", "missing", "never", "newer"),
         ),
         opt("all-tags", "a", BOOL, "Every tag of the repository"),
-        opt("tls-verify", "", BOOL, "Insist on https and a valid certificate", default=True),
-        opt("cert-dir", "", STRING, "Directory of ca.crt, client.cert, client.key", metavar="DIR", complete="dir"),
-        opt(
-            "creds",
-            "",
-            STRING,
-            "Log in with these (seen by others in the process list: prefer --authfile)",
-            metavar="USER[:PASSWORD]",
-        ),
-        opt(
-            "authfile",
-            "",
-            STRING,
-            "File with logins (default: REGISTRY_AUTH_FILE, or the usual places)",
-            metavar="FILE",
-            complete="file",
-        ),
-        opt("retry", "", UINT, "So many more attempts when the network fails", default=3, metavar="N"),
-        opt("retry-delay", "", STRING, "Time between attempts (default: grows from one second)", metavar="TIME"),
+        *ACCESS,
+        *RETRY,
         no("decryption-key", "", LIST, "encrypted images are not built yet"),
         opt(
             "disable-content-trust",

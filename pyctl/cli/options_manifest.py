@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pyctl.cli.options_registry import ACCESS, REMOVE_SIGNATURES, signing
-from pyctl.cli.table import BOOL, CSV, INT, LIST, STRING, UINT, Command, Option, command, no, opt
+from pyctl.cli.options_access import ACCESS, RETRY, TLS_VERIFY
+from pyctl.cli.options_registry import REMOVE_SIGNATURES, signing
+from pyctl.cli.table import BOOL, CSV, INT, LIST, STRING, Command, command, no, opt
 
 _ANNOTATION = opt("annotation", "", LIST, "Set an annotation", metavar="NAME=VALUE")
 _PLATFORM = (
@@ -13,7 +14,6 @@ _PLATFORM = (
     opt("variant", "", STRING, "Variant of the architecture", metavar="VARIANT"),
     opt("features", "", CSV, "Features of the processor that it needs", metavar="FEATURE,…"),
 )
-_AUTHFILE, _CREDS, _CERT_DIR, _TLS_VERIFY = ACCESS
 
 
 def cmd_manifest_create() -> Command:
@@ -25,7 +25,7 @@ def cmd_manifest_create() -> Command:
         opt("all", "", BOOL, "Of an IMAGE that is an index: every image in it"),
         opt("amend", "a", BOOL, "Add to the list, where there is one of this name"),
         _ANNOTATION,
-        _TLS_VERIFY,
+        TLS_VERIFY,
         description="The list is kept in the storage, with all that its images consist of, until `manifest rm`.",
         examples=(("pyctl manifest create app app:amd64 app:arm64", "two images under one name"),),
         args=(1, -1),
@@ -140,13 +140,6 @@ def cmd_manifest_push() -> Command:
 # --- artifacts ---------------------------------------------------------------------------------
 
 
-def _retry() -> tuple[Option, ...]:
-    return (
-        opt("retry", "", UINT, "So many more attempts when the network fails", default=3, metavar="N"),
-        opt("retry-delay", "", STRING, "Time between attempts (default: grows from one second)", metavar="TIME"),
-    )
-
-
 def cmd_artifact_add() -> Command:
     return command(
         "artifact add",
@@ -223,7 +216,7 @@ def cmd_artifact_pull() -> Command:
         "pyctl.cli.verb_artifact:pull",
         opt("quiet", "q", BOOL, "No progress"),
         *ACCESS,
-        *_retry(),
+        *RETRY,
         no("decryption-key", "", LIST, "encrypted artifacts are not built yet"),
         args=(1, 1),
     )
@@ -238,7 +231,7 @@ def cmd_artifact_push() -> Command:
         opt("quiet", "q", BOOL, "No progress"),
         opt("digestfile", "", STRING, "Write the manifest's digest here", metavar="FILE", complete="file"),
         *ACCESS,
-        *_retry(),
+        *RETRY,
         *signing(),
         args=(1, 1),
         complete="artifact",

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from pyctl.cli.table import BOOL, INT, LIST, STRING, UINT, UINTS, Command, Option, command, no, opt
+from pyctl.cli.options_access import ACCESS, AUTHFILE, CERT_DIR, RETRY, TLS_VERIFY, authfile
+from pyctl.cli.table import BOOL, INT, LIST, STRING, UINTS, Command, Option, command, no, opt
 
-
-def _authfile(help_: str) -> Option:
-    return opt("authfile", "", STRING, help_, metavar="FILE", complete="file")
-
-
-_CERT_DIR = opt("cert-dir", "", STRING, "Directory of ca.crt, client.cert, client.key", metavar="DIR", complete="dir")
-_TLS_VERIFY = opt("tls-verify", "", BOOL, "Insist on https and a valid certificate", default=True)
-_CREDS = opt(
-    "creds",
-    "",
-    STRING,
-    "Log in with these (seen by others in the process list: prefer --authfile)",
-    metavar="USER[:PASSWORD]",
-)
-_LOGINS = "File with logins (default: REGISTRY_AUTH_FILE, or the usual places)"
-# How a registry is spoken to, for commands of other modules too.
-ACCESS = (_authfile(_LOGINS), _CREDS, _CERT_DIR, _TLS_VERIFY)
 _KEEP_IN = "File to keep the login in (default: REGISTRY_AUTH_FILE, or $XDG_RUNTIME_DIR/containers/auth.json)"
 _COMPAT = opt(
     "compat-auth-file", "", STRING, "The same, in the form of docker's config.json", metavar="FILE", complete="file"
@@ -38,10 +22,10 @@ def cmd_login() -> Command:
         opt("password-stdin", "", BOOL, "Read the password from stdin"),
         opt("get-login", "", BOOL, "Print the user name that one is logged in with"),
         opt("verbose", "v", BOOL, "Print where the login is kept"),
-        _authfile(_KEEP_IN),
+        authfile(_KEEP_IN),
         _COMPAT,
-        _CERT_DIR,
-        _TLS_VERIFY,
+        CERT_DIR,
+        TLS_VERIFY,
         no("secret", "", STRING, "secrets are not built yet"),
         description=(
             "The registry is asked whether it takes the user name and the password; only then they are kept, in a file"
@@ -60,7 +44,7 @@ def cmd_logout() -> Command:
         "Forget a login to a registry",
         "pyctl.cli.verb_login:logout",
         opt("all", "a", BOOL, "Every login"),
-        _authfile("File that the login is kept in"),
+        authfile("File that the login is kept in"),
         _COMPAT,
         args=(0, 1),
     )
@@ -128,12 +112,8 @@ def cmd_push() -> Command:
             default=True,
         ),
         opt("compress", "", BOOL, "Compress uncompressed layers (dir: only)"),
-        _authfile(_LOGINS),
-        _CREDS,
-        _CERT_DIR,
-        _TLS_VERIFY,
-        opt("retry", "", UINT, "So many more attempts when the network fails", default=3, metavar="N"),
-        opt("retry-delay", "", STRING, "Time between attempts (default: grows from one second)", metavar="TIME"),
+        *ACCESS,
+        *RETRY,
         opt(
             "disable-content-trust",
             "",
@@ -181,10 +161,7 @@ def cmd_search() -> Command:
         opt("format", "", STRING, "json, or a Go template for each line", metavar="FORMAT"),
         opt("no-trunc", "", BOOL, "Do not shorten descriptions"),
         opt("compatible", "", BOOL, "Columns for stars, official and automated, as docker has them"),
-        _authfile(_LOGINS),
-        _CREDS,
-        _CERT_DIR,
-        _TLS_VERIFY,
+        *ACCESS,
         description=(
             "Without REGISTRY, those that registries.conf searches. A registry with no search of its own is read whole"
             " and filtered by TERM."
@@ -204,8 +181,8 @@ def cmd_manifest_inspect() -> Command:
         "LIST|IMAGE",
         "Print a manifest list, or the index or manifest that a registry has",
         "pyctl.cli.verb_manifest:inspect",
-        _authfile(_LOGINS),
-        _TLS_VERIFY,
+        AUTHFILE,
+        TLS_VERIFY,
         description="IMAGE is [docker://]REGISTRY/NAME, with a tag or a digest. Nothing of it is stored.",
         args=(1, 1),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pyctl.cli.options_access import AUTHFILE, CERT_DIR, PLATFORM, RETRY_DELAY, RETRY_TIMES, TLS_VERIFY, authfile
 from pyctl.cli.options_registry import signing
-from pyctl.cli.table import BOOL, INT, LIST, STRING, UINT, UINTS, Command, Option, command, no, opt
+from pyctl.cli.table import BOOL, INT, LIST, STRING, UINTS, Command, Option, command, no, opt
 
 _ENCRYPTED = "encrypted images are not built yet"
 
@@ -24,16 +25,6 @@ def _side(side: str, word: str) -> tuple[Option, ...]:
     )
 
 
-def platform_options() -> tuple[Option, ...]:
-    """Which image of an index is meant."""
-    return (
-        opt("platform", "", STRING, "The image of an index for another system", metavar="OS/ARCH[/VARIANT]"),
-        opt("override-arch", "", STRING, "The same in parts: the architecture", metavar="ARCH", field="arch"),
-        opt("override-os", "", STRING, "the operating system", metavar="OS", field="os"),
-        opt("override-variant", "", STRING, "the architecture's variant", metavar="VARIANT", field="variant"),
-    )
-
-
 def cmd_copy() -> Command:
     return command(
         "copy",
@@ -49,16 +40,16 @@ def cmd_copy() -> Command:
             metavar="WHAT",
             choices=("system", "all", "index-only"),
         ),
-        *platform_options(),
+        *PLATFORM,
         opt("format", "f", STRING, "The manifest's form (default: as it is)", choices=("oci", "v2s2")),
         opt("preserve-digests", "", BOOL, "Fail where a digest would change"),
         opt("remove-signatures", "", BOOL, "Do not copy signatures"),
         opt("additional-tag", "", LIST, "A further name in a docker-archive (repeatable)", metavar="NAME"),
         opt("digestfile", "", STRING, "Write the manifest's digest here", metavar="FILE", complete="file"),
         opt("quiet", "q", BOOL, "No progress"),
-        opt("retry-times", "", UINT, "So many more attempts when the network fails", default=3, metavar="N"),
-        opt("retry-delay", "", STRING, "Time between attempts (default: grows)", metavar="TIME"),
-        opt("authfile", "", STRING, "File with logins, for both sides", metavar="FILE", complete="file"),
+        RETRY_TIMES,
+        RETRY_DELAY,
+        authfile("File with logins, for both sides"),
         opt("policy", "", STRING, "Another policy.json than the usual", metavar="FILE", complete="file"),
         opt("insecure-policy", "", BOOL, "Take the image whatever policy.json says"),
         "Source",
@@ -153,9 +144,9 @@ def cmd_image_sign() -> Command:
             complete="dir",
         ),
         opt("all", "a", BOOL, "Also the images of an index"),
-        opt("authfile", "", STRING, "File with logins", metavar="FILE", complete="file"),
-        opt("cert-dir", "", STRING, "Directory of ca.crt, client.cert, client.key", metavar="DIR", complete="dir"),
-        opt("tls-verify", "", BOOL, "Insist on https and a valid certificate", default=True),
+        AUTHFILE,
+        CERT_DIR,
+        TLS_VERIFY,
         description="The signature is a file for a lookaside store, by the digest that the registry has now.",
         args=(1, -1),
     )
