@@ -56,10 +56,11 @@ def collect(db: Database, partial_age_s: float = KEEP_PARTIAL_S) -> Collected:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return Collected(busy=True)
-        layers = db.write(lambda: _forget_layers(db), frees_space=True)
-        trash = _move_away(db)
+        # First what needs no write: it makes the room for those that follow, should the reserve be used up.
         blobs, freed = _remove_blobs(db)
         partial, more = _remove_partial(db, partial_age_s)
+        layers = db.write(lambda: _forget_layers(db), frees_space=True)
+        trash = _move_away(db)
     finally:
         os.close(lock)
     # The slow part needs no lock: nothing can name these any more.

@@ -10,6 +10,7 @@ from pyctl.engine.engine import Engine
 from pyctl.units import installed, installing, search, systemd_keys, world
 from pyctl.units.draft import Made, service_name
 from pyctl.units.own_command import own_words
+from rootless import userns
 from rootless.errors import EXIT_ENGINE, Error, NotFound, UsageError
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ _NOT_LOADED = "Not loaded"
 
 
 def _folders() -> tuple[str, ...]:
-    return search.search_path(os.environ, os.getuid())
+    return search.search_path(os.environ, userns.host_uid())
 
 
 def tell(problems: Sequence[Problem]) -> None:

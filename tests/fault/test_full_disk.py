@@ -58,6 +58,9 @@ CASES = {
     "manifest": Case("manifest create new busybox", "manifest exists new"),
     "artifact": Case("artifact add localhost/new:1 {files}/app.tar", "artifact inspect localhost/new:1"),
     "copy": Case("copy -q docker-archive:{files}/app.tar oci:{home}/out:x", "load -q -i {home}/out"),
+    "extract": Case("artifact extract model {home}/out", ""),
+    "update": Case("update --restart=always c", ""),
+    "quadlet": Case("quadlet install {files}/web.container", "quadlet print web.container"),
     "trust": Case("image trust set --type reject example.org", "image trust show"),
     "push": Case("push -q --tls-verify=false busybox {registry}/made:1", ""),
 }
@@ -70,6 +73,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path) -> Path:
     noise = random.Random(1).randbytes(200_000)
     entries = [Entry(f"d{n}/f", noise[: 7000 * n], 0o644, uid=n) for n in range(12)]
     (folder / "box.tar").write_bytes(layer_tar(entries))
+    (folder / "web.container").write_text("[Container]\nImage=localhost/busybox\n" + "Exec=sleep 1000\n")
     layout = images.Layout(folder / "layout")
     layout.image("app", [layer_tar([Entry("a", noise, 0o644)]), layer_tar(entries)])
     images.copy_image(f"oci:{layout.folder}:app", f"docker-archive:{folder}/app.tar:app:latest", home=folder)
@@ -88,6 +92,7 @@ def place(files: Path, busybox_tar: Path, registry: Registry) -> Iterator[Place]
         (disk.base / "victim.tar").write_bytes(layer_tar([Entry("victim", b"v" * 3000)]))
         disk("import", "-q", disk.base / "victim.tar", "victim")
         write = "i=0; while [ $i -lt 20 ]; do head -c 9000 /dev/urandom > /tmp/$i; i=$((i+1)); done; cp -r /tmp /some"
+        disk("artifact", "add", "model", files / "box.tar")
         disk("run", "--name", "c", "--network=none", "busybox", "sh", "-c", f"test -e /some || {{ {write}; }}")
         disk.keep()
         yield Place(disk, {"home": str(disk.home), "files": str(files), "registry": registry.address})
