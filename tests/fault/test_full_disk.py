@@ -133,6 +133,8 @@ class Place:
         if case.undo:
             self(case.undo)
         assert self.listed() == self.before
+        if "cp " not in case.words:  # which leaves what it has copied, as cp(1)
+            assert [n for n in os.listdir(disk.inside) if n.startswith("out")] == [], "half of the output is left"
         self("rmi victim")
         disk.room()
         self(case.words, 0, case.stdin)
