@@ -143,23 +143,30 @@ while True:
 """
 
 
-def test_a_machine_on_the_lan_keeps_its_address(box: tuple[Engine, str]) -> None:
+@pytest.mark.parametrize("network", ["default", "bridge"])
+def test_a_machine_on_the_lan_keeps_its_address(box: tuple[Engine, str], network: str) -> None:
     """In nginx's access log and for a UDP service, on both versions of IP."""
     engine, image = box
     with lan.machine_on_the_lan(engine) as machine:
         web, echo = free_port(), free_port()
+        words: tuple[str, ...] = ()
+        if network == "bridge":
+            words = ("--network", "on-the-lan")
+            machine.engine("network", "create", "--ipv6", "on-the-lan")
         command = ["nginx", "-g", "daemon off; master_process off;"]  # one process: no other user is mapped there
-        machine.engine("run", "-d", "--name", "web", "-p", f"{web}:80", image, *command)
-        machine.engine("run", "-d", "--name", "echo", "-p", f"{echo}:90/udp", image, "python3", "-c", ECHO)
+        machine.engine("run", "-d", "--name", "web", *words, "-p", f"{web}:80", image, *command)
+        machine.engine("run", "-d", "--name", "echo", *words, "-p", f"{echo}:90/udp", image, "python3", "-c", ECHO)
         for host, client in ((lan.HOST4, lan.LAN4), (lan.HOST6, lan.LAN6)):
             get = (host, web, "GET /from-the-lan HTTP/1.0\r\n\r\n")
             assert "404 Not Found" in wait_until(lambda get=get: machine.ask(*get))
             who = (host, echo, "who am I?", "udp")
-            assert wait_until(lambda who=who: machine.ask(*who)).strip().endswith(client)
+            assert wait_until(lambda who=who: machine.ask(*who)).strip().removeprefix("::ffff:") == client
         log = machine.engine("exec", "web", "cat", "/var/log/nginx/access.log").out
         callers = [line.split()[0] for line in log.splitlines() if "GET /from-the-lan" in line]
         assert callers == [lan.LAN4, lan.LAN6]
         machine.engine("rm", "-f", "-t", "0", "web", "echo")
+        if network == "bridge":
+            machine.engine("network", "rm", "on-the-lan")
 
 
 def test_postgresql_keeps_its_data(box: tuple[Engine, str]) -> None:
