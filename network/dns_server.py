@@ -1,6 +1,6 @@
 """The name server of all user-defined networks, on the address of each bridge: UDP and TCP.
 
-Weight: `network.dns_names`, `network.dns_upstream`.  In the network process alone, on its loop.
+Weight: `network.dns_names`, `network.dns_upstream`.  In the network process alone, in a thread (`network.dns_thread`).
 
 Names of containers are answered here (`network.dns_names`), all others asked of the host's name servers, or of those
 that the container or the network names.  See `network.dns_upstream` for how.
@@ -14,17 +14,17 @@ import time
 
 from network import dns_wire
 from network.dns_names import Names
-from network.dns_upstream import PORT, Errand, HostSockets, Resolvers
+from network.dns_upstream import PORT, Errand, Resolvers, connect
 from network.dns_wire import Malformed
 from rootless.loop import GONE, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rootless.loop import Loop
-    from rootless.netplan import BridgePlan, NetworkConfig
+    from rootless.netplan import NetworkConfig
 
 # Questions asked of others at a time, and connections; what is more is dropped, and its client asks again.  No
 # container may take them all.
@@ -34,6 +34,28 @@ _BURST = 64  # packets taken before the loop looks at anything else
 _PATIENCE_S = 2.5  # for one server's answer
 _STREAM_IDLE_S = 10.0
 _SWEEP_NS = 250_000_000
+
+
+def listeners(network: NetworkConfig) -> list[tuple[_socket.socket, int]]:
+    """(socket, kind) of each, on a network's bridge, in whose network namespace the caller is.  Raises OSError."""
+    found: list[tuple[_socket.socket, int]] = []
+    try:
+        for subnet in network.subnets:
+            if not subnet.gateway:
+                continue
+            family = _socket.AF_INET6 if ":" in subnet.gateway else _socket.AF_INET
+            for kind in (_socket.SOCK_DGRAM, _socket.SOCK_STREAM):
+                made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+                found.append((made, kind))
+                made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+                made.bind((subnet.gateway, PORT))
+                if kind == _socket.SOCK_STREAM:
+                    made.listen(64)
+    except OSError:
+        for made, _kind in found:
+            made.close()
+        raise
+    return found
 
 
 class Stream:
@@ -52,49 +74,25 @@ class Stream:
 
 
 class NameServer:
-    """Serves on the process's loop."""
+    """Serves on a loop; other servers are asked through the network that the loop's thread is in."""
 
-    def __init__(self, loop: Loop, sockets: HostSockets, resolvers: Resolvers | None = None) -> None:
+    def __init__(self, loop: Loop, resolvers: Resolvers | None = None) -> None:
         self.names = Names()
         self._loop = loop
-        self._sockets = sockets
         self._resolvers = resolvers or Resolvers()
         self._listening: dict[str, list[_socket.socket]] = {}
         self._errands: dict[int, Errand] = {}
         self._streams: dict[int, Stream] = {}
         self._sweeping = False
 
-    # -- who is there ---------------------------------------------------------------------------
+    # -- where ----------------------------------------------------------------------------------
 
-    def put(self, plan: BridgePlan) -> None:
-        """A container has joined, or changed."""
-        self.names.put(plan)
-
-    def drop(self, container_id: str) -> None:
-        """A container has gone."""
-        self.names.drop(container_id)
-
-    def change(self, network: NetworkConfig) -> None:
-        """Other name servers of a network."""
-        self.names.change(network)
-
-    def listen(self, network: NetworkConfig) -> None:
-        """Serve on a network's bridge.  Raises OSError."""
-        if network.id in self._listening or not network.dns_enabled:
-            return
-        held = self._listening[network.id] = []
-        for subnet in network.subnets:
-            if not subnet.gateway:
-                continue
-            family = _socket.AF_INET6 if ":" in subnet.gateway else _socket.AF_INET
-            for kind in (_socket.SOCK_DGRAM, _socket.SOCK_STREAM):
-                made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
-                held.append(made)
-                made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-                made.bind((subnet.gateway, PORT))
-                if kind == _socket.SOCK_STREAM:
-                    made.listen(64)
-                self._serve(made, kind)
+    def serve(self, network_id: str, sockets: Sequence[tuple[_socket.socket, int]]) -> None:
+        """Serve on a network's bridge, through what `listeners` made."""
+        held = self._listening[network_id] = []
+        for made, kind in sockets:
+            held.append(made)
+            self._serve(made, kind)
 
     def _serve(self, made: _socket.socket, kind: int) -> None:
         if kind == _socket.SOCK_STREAM:
@@ -168,7 +166,7 @@ class NameServer:
         while errand.servers:
             server = errand.servers.pop(0)
             try:
-                made = self._sockets.connect(server, kind)
+                made = connect(server, kind)
             except OSError:
                 continue
             errand.socket, errand.buffer = made, b""

@@ -1,17 +1,12 @@
 """What the name server asks of others: through which sockets, whom, and for whom.
 
-Weight: `threading`, `network.hosts`.  In the network process alone.
-
-Sockets for that belong to the host's network, so that even a server on the host's loopback is reached; a thread that
-never left it makes them.
+Weight: `network.hosts`.  In the network process alone.
 """
 
 from __future__ import annotations
 
 import _socket
 import os
-import queue
-import threading
 
 from network import facts
 from network.hosts import parse_resolv
@@ -25,41 +20,18 @@ if TYPE_CHECKING:
 PORT = 53
 
 
-class HostSockets:
-    """Makes sockets in the network namespace in which this was made."""
-
-    def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
-        self._made: queue.SimpleQueue[_socket.socket | OSError] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="host-sockets", daemon=True).start()
-
-    def connect(self, server: str, kind: int) -> _socket.socket:
-        """A non-blocking socket on its way to the server's port 53.  Raises OSError."""
-        self._orders.put((server, kind))
-        made = self._made.get()
-        if isinstance(made, OSError):
-            raise made
-        return made
-
-    def _work(self) -> None:
-        while True:
-            server, kind = self._orders.get()
-            try:
-                self._made.put(self._open(server, kind))
-            except OSError as error:
-                self._made.put(error)
-
-    def _open(self, server: str, kind: int) -> _socket.socket:
-        family = _socket.AF_INET6 if ":" in server else _socket.AF_INET
-        made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
-        try:
-            made.connect((server, PORT))
-        except BlockingIOError:
-            pass
-        except OSError:
-            made.close()
-            raise
-        return made
+def connect(server: str, kind: int) -> _socket.socket:
+    """A non-blocking socket on its way to the server's port 53.  Raises OSError."""
+    family = _socket.AF_INET6 if ":" in server else _socket.AF_INET
+    made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    try:
+        made.connect((server, PORT))
+    except BlockingIOError:
+        pass
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class Resolvers:

@@ -1,34 +1,35 @@
 """The packet filter of the namespace that holds the bridges: who may reach whom, and masquerading on the way out.
 
-Weight: `pyroute2` (0.1 s); loaded by the network process alone.
+Weight: `rootless.rtnetlink`; in the network process.
 
 The rules never change: interfaces are told apart by their group (ip-link(8), `group`), so a new bridge needs none.
+So pyroute2 translates them once (`network.firewall_rules`), in a process of its own, and what it made for the kernel is
+kept: to load it at each start would cost 0.13 s, and 22 MB for as long as the network process lives.
 """
 
 from __future__ import annotations
 
-import _struct
+import os
+import sys
+from zlib import crc32
 
-from pyroute2.nftables.expressions import genex, masq, verdict
-from pyroute2.nftables.main import NFTables
-
-from rootless.errors import LaunchError
+from rootless.errors import LaunchError, os_error_text
+from rootless.rtnetlink import ERROR, NetlinkSocket, check, messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.netplan import NetworkConfig
 
-# Groups of interfaces.
-ISOLATED, OPEN, INTERNAL, UPLINK = 1, 2, 3, 4
+# Groups of interfaces; LEAVING: about to be deleted.
+ISOLATED, OPEN, INTERNAL, UPLINK, LEAVING = 1, 2, 3, 4, 5
 
-_TABLE = "pyctl"
-_INET = 1  # NFPROTO_INET: IPv4 and IPv6 alike
-_DROP, _ACCEPT = 0, 1
-_IIFGROUP, _OIFGROUP = 21, 22  # nft_meta_keys in linux/netfilter/nf_tables.h
-_ESTABLISHED_OR_RELATED = 2 | 4  # bits of ct state: 1 << IP_CT_ESTABLISHED … shifted by one
-_SOURCE_NAT_PRIORITY = 100  # NF_IP_PRI_NAT_SRC
+INET = 1  # NFPROTO_INET: IPv4 and IPv6 alike
+SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+NEW_RULE, _GET_RULE = 6, 7  # linux/netfilter/nf_tables.h
+_NETFILTER = 12  # NETLINK_NETFILTER
+_CACHE = "packet-filter"
+_BROKEN = "pyctl --log-level=debug shows why; pip install --force-reinstall pyroute2"
+_HINT = "user-defined networks need the kernel's nf_tables (an administrator can run: modprobe nf_tables)"
 
 
 def group_of(network: NetworkConfig) -> int:
@@ -38,66 +39,102 @@ def group_of(network: NetworkConfig) -> int:
     return OPEN if network.options.get("isolate") == "false" else ISOLATED
 
 
-def install() -> None:
+def install(batch: bytes) -> None:
     """Put all rules into the current network namespace, at once.  Raises LaunchError: the kernel has no nftables."""
     try:
-        with NFTables(nfgen_family=_INET) as tables:
-            tables.begin()
-            tables.table("add", name=_TABLE)
-            tables.chain("add", table=_TABLE, name="forward", hook="forward", type="filter", policy=_DROP)
-            tables.chain(
-                "add",
-                table=_TABLE,
-                name="postrouting",
-                hook="postrouting",
-                type="nat",
-                priority=_SOURCE_NAT_PRIORITY,
-                policy=_ACCEPT,
-            )
-            for chain, expressions in rules():
-                tables.rule("add", table=_TABLE, chain=chain, expressions=expressions)
-            tables.commit()
-            held = len(list(tables.get_rules()))
-    except Exception as error:
-        text = getattr(error, "args", (error,))[-1]
-        raise LaunchError(
-            "network",
-            f"cannot set up packet filtering: {text}",
-            hint="user-defined networks need the kernel's nf_tables (an administrator can run: modprobe nf_tables)",
-        ) from error
-    if held != len(rules()):
+        held = _Socket().load(batch)
+    except OSError as error:
+        text = os_error_text(error, "cannot set up packet filtering")
+        raise LaunchError("network", text, hint=_HINT, errno=error.errno or 0) from error
+    if held != sum(kind == SUBSYSTEM << 8 | NEW_RULE for kind, _sequence, _content in messages(batch)):
         raise LaunchError("network", "the kernel did not take the rules that keep networks apart")
 
 
-def rules() -> list[tuple[str, Any]]:
-    """(chain, expressions) in order; what no rule of `forward` accepts is dropped."""
-    accept = verdict(code=_ACCEPT)
-    return [
-        ("forward", (_established(), accept)),
-        ("forward", (_group(_IIFGROUP, ISOLATED), _group(_OIFGROUP, UPLINK), accept)),
-        ("forward", (_group(_IIFGROUP, OPEN), _group(_OIFGROUP, UPLINK), accept)),
-        ("forward", (_group(_IIFGROUP, OPEN), _group(_OIFGROUP, OPEN), accept)),
-        ("postrouting", (_group(_OIFGROUP, UPLINK), masq())),
-    ]
+class _Socket(NetlinkSocket):
+    def __init__(self) -> None:
+        super().__init__(_NETFILTER)
+
+    def load(self, batch: bytes) -> int:
+        """Send one transaction; returns how many rules there are then.  Raises OSError."""
+        self._socket.send(batch)
+        unanswered = {sequence for _kind, sequence, _content in messages(batch) if sequence}
+        while unanswered:
+            for kind, sequence, content in messages(self._socket.recv(1 << 16)):
+                if kind == ERROR:
+                    check(content)
+                    unanswered.discard(sequence)
+        return len(self.dump(SUBSYSTEM << 8 | _GET_RULE, bytes((INET, 0, 0, 0))))
 
 
-def _value(number: int) -> dict[str, Any]:
-    return {"attrs": [("NFTA_DATA_VALUE", _struct.pack("=I", number))]}
+# --- translated --------------------------------------------------------------------------------
 
 
-def _group(key: int, group: int) -> list[Any]:
-    return [
-        genex("meta", {"key": key, "dreg": 1}),
-        genex("cmp", {"sreg": 1, "op": 0, "data": _value(group)}),
-    ]
+def batch(cache_dir: str, library: str) -> bytes:
+    """The rules as the kernel takes them.  Raises LaunchError.
+
+    cache_dir: where they are kept, "": nowhere; library: the directory of pyroute2.
+    """
+    here = os.path.dirname(__file__)
+    sources = (f"{here}/firewall_rules.py", __file__, f"{library}/__init__.py")
+    key = "|".join(_identity(path) for path in sources).encode("utf-8", "surrogateescape")
+    held = _cached(f"{cache_dir}/{_CACHE}", key) if cache_dir else b""
+    if held:
+        return held
+    made = _translated()
+    if cache_dir:
+        try:
+            _store(cache_dir, key, made)
+        except OSError:
+            pass  # it costs time at the next start
+    return made
 
 
-def _established() -> list[Any]:
-    return [
-        genex("ct", {"key": 0, "dreg": 1}),
-        genex(
-            "bitwise",
-            {"sreg": 1, "dreg": 1, "len": 4, "mask": _value(_ESTABLISHED_OR_RELATED), "xor": _value(0)},
-        ),
-        genex("cmp", {"sreg": 1, "op": 1, "data": _value(0)}),
-    ]
+def _translated() -> bytes:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    program = "import sys; sys.path[:0] = sys.argv[1:]; from network.firewall_rules import main; main()"
+    argv = [sys.executable, "-I", "-S", "-c", program, *sys.path]
+    try:
+        pid = os.posix_spawn(sys.executable, argv, {}, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+    finally:
+        os.close(writer)
+    with open(reader, "rb") as output:
+        made = output.read()
+    _pid, status = os.waitpid(pid, 0)
+    if status or not made:
+        raise LaunchError("network", "pyroute2 cannot translate the rules of the packet filter", hint=_BROKEN)
+    return made
+
+
+def _identity(path: str) -> str:
+    stat = os.stat(path)
+    return f"{path}:{stat.st_mtime_ns}:{stat.st_size}"
+
+
+def _cached(path: str, key: bytes) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return b""
+    with open(fd, "rb") as file:
+        stat = os.fstat(fd)
+        if stat.st_uid != os.geteuid() or stat.st_mode & 0o022:
+            return b""  # somebody else could have written it
+        head, _, made = file.read().partition(b"\n")
+    return made if head == _head(key, made) else b""
+
+
+def _store(cache_dir: str, key: bytes, made: bytes) -> None:
+    os.makedirs(cache_dir, 0o700, exist_ok=True)
+    temporary = f"{cache_dir}/.{_CACHE}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(_head(key, made) + b"\n" + made)
+        os.rename(temporary, f"{cache_dir}/{_CACHE}")
+    except OSError:
+        os.unlink(temporary)
+        raise
+
+
+def _head(key: bytes, made: bytes) -> bytes:
+    return b"%s %08x" % (key.replace(b"\n", b""), crc32(made))

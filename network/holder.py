@@ -1,7 +1,7 @@
 """The network process: one a user, with the namespace in which all bridges are.
 
-Weight: `network.bridges` (`pyroute2`); started as `python -I -S network/holder_boot.py` with the first container on a
-user-defined network, ends with the last.
+Weight: `network.bridges`, `network.dns_thread`; started as `python -I -S network/holder_boot.py` with the first
+container on a user-defined network, ends with the last.
 
 Its connections are its leases.  A supervisor's lives as long as its container; a command's that is about to launch one
 bridges the time until then.  What a connection brought goes with it, and with the last one the process: the kernel
@@ -14,6 +14,9 @@ import fcntl
 import os
 import sys
 
+from network import firewall
+from network.bridges import Bridges
+from network.dns_thread import NameThread
 from rootless import libc, lockfile, netns, userns
 from rootless.bridge_link import DIRECTORY, LOCK_FILE, MARKER, SOCKET_NAME, START_FILE
 from rootless.container_files import SOCKET_NAME as CONTAINER_SOCKET
@@ -39,8 +42,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from network.bridges import Bridges
-    from network.dns_server import NameServer
     from rootless.netplan import Endpoint
     from rootless.values import Value
 
@@ -113,7 +114,7 @@ class Client:
 
 
 class Holder:
-    """The process's state.  One thread acts; another one makes sockets in the host's network (`network.dns_server`)."""
+    """The process's state.  One thread acts; another one serves names (`network.dns_thread`)."""
 
     def __init__(self, order: Hold) -> None:
         """Make the namespace and all that is in it.  Raises Error; the process's end then takes everything down."""
@@ -125,26 +126,19 @@ class Holder:
         self._clients: dict[int, Client] = {}
         self._awaited: set[str] = set()  # containers that are to connect again
         self._waiting: list[Channel] = []  # who is to hear that they have
+        self._leaving: list[tuple[str, str]] = []  # interfaces to be taken away: (network id, outer end)
         userns.enter(order.runtime_root, mount_namespace=False, like=MARKER)
         libc.clear_inheritable_capabilities()
-        from network.dns_upstream import HostSockets  # its thread stays in the host's network
-
-        sockets = HostSockets()
         connection = netns.Connection()
         uplink = NetworkPlan(kind="slirp4netns", helper=order.helper, helper_args=order.helper_args)
         connection.start(uplink, self._directory)
         scope = _begin_scope(order.scope, [os.getpid(), connection.pid])
+        self.names = NameThread()  # it stays in the host's network
         netns.make_private()
         _write_sysctls()
         connection.release()
-        # Loading pyroute2 (0.1 s) and slirp4netns's start go on side by side.
-        from network import firewall
-        from network.bridges import Bridges
-        from network.dns_server import NameServer
-
-        firewall.install()
-        self.bridges: Bridges = Bridges()
-        self.names: NameServer = NameServer(self.loop, sockets)
+        firewall.install(firewall.batch(order.cache_dir, order.library))  # while slirp4netns starts
+        self.bridges = Bridges()
         connection.wait_ready()
         self.bridges.set_uplink("tap0")
         scope()
@@ -274,8 +268,7 @@ class Holder:
             self.names.listen(network)
         except OSError as error:
             del client.outer[network.id]
-            self.names.silence(network.id)
-            self._detach(network.id, outer)
+            self._detach([(network.id, outer)])
             raise LaunchError("network", f"network {network.name}: name server: {error.strerror}") from error
 
     def _disconnect(self, client: Client, network_id: str) -> None:
@@ -286,23 +279,29 @@ class Holder:
         kept = tuple(e for e in client.plan.endpoints if e.network.id != network_id)
         client.plan = client.plan.replace(endpoints=kept)
         self.names.put(client.plan)
-        self._detach(network_id, outer)
+        self._detach([(network_id, outer)])
 
-    def _detach(self, network_id: str, outer: str) -> None:
-        self.bridges.detach(network_id, outer)
-        if not self.bridges.has(network_id):
-            self.names.silence(network_id)
+    def _detach(self, ends: list[tuple[str, str]]) -> None:
+        self.bridges.detach(ends)
+        for network_id in {network_id for network_id, _outer in ends}:
+            if not self.bridges.has(network_id):
+                self.names.silence(network_id)
 
     def _leave(self, client: Client) -> None:
         if client.plan is not None:
             self.names.drop(client.plan.container_id)
             client.plan = None
         outer, client.outer = client.outer, {}
-        for network_id, name in outer.items():
-            try:
-                self._detach(network_id, name)
-            except Exception:  # what cannot be taken away stays, rather than that all containers are cut off
-                sys.excepthook(*sys.exc_info())
+        if outer and not self._leaving:
+            self.loop.after(0, self._detach_leaving)  # with those of all who end at the same time
+        self._leaving.extend(outer.items())
+
+    def _detach_leaving(self) -> None:
+        ends, self._leaving = self._leaving, []
+        try:
+            self._detach(ends)
+        except Exception:  # what cannot be taken away stays, rather than that all containers are cut off
+            sys.excepthook(*sys.exc_info())
 
     def _gone(self, client: Client) -> None:
         number = client.channel.fileno()

@@ -112,6 +112,8 @@ class Hold(Value):
     helper: str  # path of slirp4netns
     helper_args: tuple[str, ...] = ()
     scope: str = ""  # a systemd scope to be in; "": it stays in the command's cgroup
+    cache_dir: str = ""
+    library: str = ""  # the directory of pyroute2
 
 
 class Probe(Value):

@@ -61,15 +61,17 @@ def _started(engine: Engine) -> Channel:
     from network.slirp import UPLINK_CIDR, SlirpOptions, slirp_argv
 
     facts = network_facts.gather(engine.cache_dir, engine.config.network_cmd_path, engine.config.bind_address)
+    library = next((p for p in sys.path if p and os.path.isdir(f"{p}/{_LIBRARY}")), "")
+    if not library:
+        raise Error(f"user-defined networks need the Python package {_LIBRARY}", hint=f"pip install {_LIBRARY}")
     order = Hold(
         runtime_root=engine.runtime_root,
         helper=facts.slirp4netns,
         helper_args=slirp_argv(SlirpOptions(cidr=UPLINK_CIDR), facts),
         scope=f"pyctl-network-{os.getpid()}.scope" if _has_manager(engine) else "",
+        cache_dir=engine.cache_dir,
+        library=f"{library}/{_LIBRARY}",
     )
-    library = next((p for p in sys.path if p and os.path.isdir(f"{p}/{_LIBRARY}")), "")
-    if not library:
-        raise Error(f"user-defined networks need the Python package {_LIBRARY}", hint=f"pip install {_LIBRARY}")
     channel, theirs = seqpacket_pair()
     boot = os.path.join(os.path.dirname(network_facts.__file__), "holder_boot.py")
     argv = [sys.executable, "-I", "-S", boot, f"{search_path()}:{library}", "3"]

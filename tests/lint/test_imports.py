@@ -70,14 +70,14 @@ def test_rootless_needs_the_standard_library_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_pyroute2_is_not_on_the_path_of_run() -> None:
+def test_pyroute2_is_in_a_process_of_its_own() -> None:
     users = {
         str(path.relative_to(TOP))
         for path in modules()
         for _, name in imported(path)
         if name.split(".")[0] == "pyroute2"
     }
-    assert all(user.startswith("network/") for user in users), users
+    assert users == {"network/firewall_rules.py"}
 
 
 def loaded(engine: Engine, *args: str, status: int | None = 0) -> set[str]:
@@ -134,17 +134,20 @@ def test_hot_path(name: str, engine: Engine, at_start: set[str]) -> None:
 
 
 @pytest.mark.skipif(IS_PODMAN, reason="about pyctl")
-def test_supervisor() -> None:
-    """The supervisor's own list: rootless and light parts of the standard library."""
+@pytest.mark.parametrize(
+    ("entry", "packages"), [("rootless.supervisor", {"rootless"}), ("network.holder", {"network", "rootless"})]
+)
+def test_what_stays_in_memory(entry: str, packages: set[str]) -> None:
+    """The supervisor and the network process: own modules and light parts of the standard library."""
     import _cffi_backend
 
     program = (
-        "import sys; sys.path[:0] = sys.argv[1:]; base = set(sys.modules); import rootless.supervisor;"
+        f"import sys; sys.path[:0] = sys.argv[1:]; base = set(sys.modules); import {entry};"
         "print('\\n'.join(sorted(set(sys.modules) - base)))"
     )
     argv = [sys.executable, "-I", "-S", "-c", program, str(TOP), os.path.dirname(_cffi_backend.__file__)]
     out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
-    foreign = {m for m in out if m.split(".")[0] not in {"rootless", *sys.stdlib_module_names}}
+    foreign = {m for m in out if m.split(".")[0] not in {*packages, *sys.stdlib_module_names}}
     # cffi's run-time part comes with the compiled module.
     assert foreign <= {"_cffi_backend"}
     assert not {m.split(".")[0] for m in out} & HEAVY

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from network.dns_server import NameServer
-from network.dns_upstream import HostSockets, Resolvers
+from network.dns_server import NameServer, listeners
+from network.dns_upstream import Resolvers
 from rootless.loop import Loop
 from rootless.netplan import BridgePlan, Endpoint, NetworkConfig, Subnet
 
@@ -111,10 +111,10 @@ def main() -> None:
     resolv.write_text(f"nameserver {DEAF}\nnameserver {UPSTREAM}\n")
     upstream()
     loop = Loop()
-    server = NameServer(loop, HostSockets(), Resolvers(str(resolv)))
+    server = NameServer(loop, Resolvers(str(resolv)))
     endpoint = Endpoint(network=NETWORK, interface="eth0", mac="", addresses=(f"{CONTAINER}/24",))
-    server.put(BridgePlan(container_id="cd" * 32, name="c", endpoints=(endpoint,)))
-    server.listen(NETWORK)
+    server.names.put(BridgePlan(container_id="cd" * 32, name="c", endpoints=(endpoint,)))
+    server.serve(NETWORK.id, listeners(NETWORK))
     threading.Thread(target=loop.run, daemon=True).start()
     found: dict[str, object] = {
         "own": over_udp(query("c")),
@@ -142,7 +142,7 @@ def main() -> None:
     found["after garbage"] = over_udp(query("c"))
     resolv.write_text(f"nameserver {DEAF}\n")
     found["nobody to ask"] = over_udp(query("example.com"))
-    server.drop("cd" * 32)
+    server.names.drop("cd" * 32)
     found["gone"] = over_udp(query("c"))
     print(json.dumps(found), flush=True)
     os._exit(0)
