@@ -6,6 +6,7 @@
                                             … beside one that the wrapper reaches (as root, in another root)
     make bench ARGS="--rounds 40 --only exec,ps"
     make bench ARGS=--ports                 published ports: throughput, connections (ports.py)
+    make bench ARGS=--bridge                200 containers on one network, and its name server (bridge.py)
     make bench ARGS="--transfer --rounds 3" a large layer pulled and pushed (transfer.py)
 
 The two take turns, command by command, so that whatever else the machine does meets both.  Each is timed by a
@@ -119,21 +120,27 @@ def measure(sides: list[Side], rounds: int, wanted: list[str]) -> None:
             print(f"\rround {number} of {rounds}", end="\n" if number == rounds else "", file=sys.stderr, flush=True)
 
 
+def import_busybox(engine: Engine) -> None:
+    with tempfile.TemporaryDirectory(prefix="pb-") as folder:
+        tar = Path(folder, "busybox.tar")
+        tar.write_bytes(layer_tar(busybox_entries()))
+        engine("import", "-q", "--change", "CMD=/bin/sh", tar, "busybox")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="names (or starts of names) to measure, separated by commas")
     parser.add_argument("--transfer", action="store_true", help="measure pull and push of a large layer instead")
     parser.add_argument("--port", type=int, default=18080)
+    parser.add_argument("--bridge", action="store_true", help="measure a user-defined network with many containers")
+    parser.add_argument("--containers", type=int, default=200, help="how many, with --bridge")
     parser.add_argument("--ports", action="store_true", help="measure published ports, not commands")
     options = parser.parse_args()
 
     engine = Engine()
     try:
-        with tempfile.TemporaryDirectory(prefix="pb-") as folder:
-            tar = Path(folder, "busybox.tar")
-            tar.write_bytes(layer_tar(busybox_entries()))
-            engine("import", "-q", "--change", "CMD=/bin/sh", tar, "busybox")
+        import_busybox(engine)
         sides = [Side(COMMAND, "busybox", options.port, start_worker(engine.env))]
         if podman := shlex.split(os.environ.get("PODMAN", "")):
             image = os.environ.get("PODMAN_IMAGE", "localhost/busybox:local")
@@ -142,6 +149,17 @@ def main() -> None:
             from tests.bench.ports import measure_ports
 
             measure_ports(sides, options.rounds, options.port)
+            return
+        if options.bridge:
+            from tests.bench.bridge import measure_bridge
+
+            other = Engine()
+            try:
+                import_busybox(other)
+                spare = Side(COMMAND, "busybox", options.port, start_worker(other.env))
+                measure_bridge(sides, spare, options.containers, options.rounds)
+            finally:
+                other.close()
             return
         if options.transfer:
             from tests.bench.transfer import measure as measure_transfer

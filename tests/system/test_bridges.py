@@ -5,85 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from rootless.userns import start_time
+from tests.support.bridges import addresses, fetch, get, got, look_up, network_process, reaches, serve
 from tests.support.engine import Engine
 from tests.support.registry import free_port
 from tests.support.waiting import wait_until
-
-CYCLES = int(os.environ.get("PYCTL_TEST_CYCLES", "200")) // 10
-OF_LEASES = "SELECT c.name FROM network_leases l LEFT JOIN containers c ON c.id = l.container_id"
-# Serves its own name on port 80.
-SERVE = ["sh", "-c", "mkdir -p /w && hostname > /w/index.html && exec httpd -f -p 80 -h /w"]
-
-
-def serve(engine: Engine, name: str, *words: str) -> None:
-    engine("run", "-d", "--name", name, "--hostname", f"host-{name}", *words, "busybox", *SERVE)
-
-
-def fetch(engine: Engine, container: str, target: str) -> str:
-    """What a container gets from http://target, "" where it cannot be reached."""
-    script = f"timeout 5 wget -qO- http://{target}"
-    return engine("exec", container, "sh", "-c", script, status=None).line
-
-
-def reaches(engine: Engine, container: str, target: str, name: str) -> None:
-    wait_until(lambda: fetch(engine, container, target) == f"host-{name}", 30, f"{container} reaches {target}")
-
-
-def get(port: int, address: str = "127.0.0.1") -> str:
-    """What the host gets from a published port."""
-    with socket.create_connection((address, port), 10) as link:
-        link.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        parts = []
-        while part := link.recv(4096):
-            parts.append(part)
-    return b"".join(parts).decode()
 
 
 def cut_off(engine: Engine, container: str, address: str, port: int = 80) -> None:
     """A connection to an address must fail, while the container is otherwise well."""
     script = f"nc -w 2 {address} {port} < /dev/null && echo reached || echo cut off"
     assert engine("exec", container, "sh", "-c", script).line.splitlines()[-1] == "cut off"
-
-
-def addresses(engine: Engine, container: str) -> dict[str, str]:
-    """user-defined network → IPv4 address."""
-    networks = engine.inspect(container)["NetworkSettings"]["Networks"]
-    return {name: settings["IPAddress"] for name, settings in networks.items() if settings["IPAddress"]}
-
-
-def network_process(engine: Engine) -> int:
-    """Its pid, 0 where it does not run."""
-    try:
-        pid = int(Path(engine.runtime_root, "network/supervisor").read_text().split()[0])
-    except FileNotFoundError:
-        return 0
-    return pid if start_time(pid) else 0  # which is 0 for a zombie
-
-
-def look_up(engine: Engine, container: str, name: str) -> str:
-    return engine("exec", container, "nslookup", name, status=None).out
-
-
-@pytest.fixture(scope="module")
-def _networks(store: Engine) -> Iterator[None]:
-    for words in (("front",), ("back",), ("--internal", "vault"), ("--ipv6", "six")):
-        store("network", "create", *words)
-    yield
-    store("network", "prune", "-f")
-
-
-@pytest.fixture
-def nets(_networks: None, engine: Engine) -> Engine:
-    """The engine with networks front, back, vault (internal) and six (IPv6)."""
-    return engine
 
 
 @pytest.fixture
@@ -328,67 +264,19 @@ def test_options_of_a_network_are_in_force(nets: Engine) -> None:
     assert "dns.podman" not in out
 
 
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (("--network", "nosuch"), "no network with name or ID 'nosuch'"),
-        (("--network", "front:ip=10.89.0.66"), "--ip 10.89.0.66: container"),
-        (("--network", "front:ip=10.99.0.66"), "not in network front"),
-        (("--network", "front", "--network", "host"), "cannot be combined with other networks"),
-        (("--network", "front:interface_name=lo"), "no name for an interface"),
-        (("--network", "front:interface_name=x0", "--network", "back:interface_name=x0"), "is on another network"),
-    ],
-)
-def test_what_is_wrong_is_named_and_leaves_nothing(nets: Engine, words: tuple[str, ...], text: str) -> None:
-    nets("run", "-d", "--name", "other", "--network", "front:ip=10.89.0.66", "busybox", "sleep", "1000")
-    result = nets("run", "--rm", "--name", "c", *words, "busybox", "true", status=125)
-    assert text in result.err
-    assert nets("ps", "-a", "--format", "{{.Names}}").line == "other"
-    assert nets("unshare", "--rootless-netns", "ip", "-o", "link").out.count("veth") == 1
-
-
-def test_without_slirp4netns_it_says_so(nets: Engine, tmp_path: Path) -> None:
-    settings = tmp_path / "pyctl.conf"
-    settings.write_text('network_cmd_path = "/nonexistent/slirp4netns"\n')
-    result = nets("run", "--rm", "--network", "front", "busybox", "true", status=125, env={"PYCTL_CONF": str(settings)})
-    assert "slirp4netns" in result.err
-
-
-@pytest.mark.timeout(900)
-def test_many_in_a_row_leave_nothing(nets: Engine) -> None:
-    """Ended in every way; interfaces, names and addresses go with them, and the process with the last one."""
-    nets("run", "-d", "--name", "stays", "--network", "front", "busybox", "sleep", "10000")
-    for number in range(CYCLES):
-        name = f"c{number}"
-        nets("run", "-d", "--name", name, "--network", "front", "--network", "back", "busybox", "sleep", "1000")
-        if number % 3 == 1:
-            os.kill(nets.inspect(name)["State"]["ConmonPid"], signal.SIGKILL)
-        elif number % 7 == 2:
-            os.kill(network_process(nets), signal.SIGKILL)
-        nets("rm", "-f", "-t", "0", name)
-    nets("ps")
-    names = nets("unshare", "--rootless-netns", "ip", "-o", "link")
-    wait_until(lambda: nets("unshare", "--rootless-netns", "ip", "-o", "link").out.count("veth") == 1, 15, names.out)
-    bridges = nets("unshare", "--rootless-netns", "ip", "-o", "link", "show", "type", "bridge").out
-    assert len(bridges.splitlines()) == 1
-    with sqlite3.connect(nets.storage_root / "state.db") as db:
-        assert [name for (name,) in db.execute(OF_LEASES)] == ["stays"]
-    db.close()
-    nets("rm", "-f", "-t", "0", "stays")
-    wait_until(lambda: not network_process(nets), 15)
-
-
-def test_many_at_once(nets: Engine) -> None:
-    """Started together, the first of them with the network process: every one has an address of its own."""
-    started = [
-        nets.spawn("run", "-d", "--name", f"m{n}", "--network", "front", "busybox", "sleep", "1000") for n in range(8)
-    ]
-    for process in started:
-        _out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err.decode()
-        nets.started.remove(process)
-    found = {addresses(nets, f"m{n}")["front"] for n in range(8)}
-    assert len(found) == 8
-    assert all(
-        address in look_up(nets, "m0", f"m{n}") for n in range(8) for address in [addresses(nets, f"m{n}")["front"]]
-    )
+def test_killed_again_and_again(nets: Engine) -> None:
+    """Each time the next command brings names, addresses and the published port back."""
+    port = free_port()
+    serve(nets, "web", "--network", "front", "--network", "six", "-p", f"{port}:80")
+    nets("run", "-d", "--name", "app", "--network", "front", "busybox", "sleep", "1000")
+    where, links = addresses(nets, "web"), nets("exec", "web", "ip", "-o", "link").out.count(": ")
+    for command in (("ps",), ("inspect", "web"), ("exec", "app", "true"), ("network", "ls")):
+        wait_until(lambda: "host-web" in got(port), 15)
+        killed = network_process(nets)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: not network_process(nets), 15)
+        assert "2 running containers get their networks back" in nets(*command).err
+        assert network_process(nets) not in (0, killed)
+        assert fetch(nets, "app", "web") == "host-web"
+        assert addresses(nets, "web") == where
+        assert nets("exec", "web", "ip", "-o", "link").out.count(": ") == links

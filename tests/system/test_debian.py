@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -156,14 +158,18 @@ def test_a_machine_on_the_lan_keeps_its_address(box: tuple[Engine, str], network
         command = ["nginx", "-g", "daemon off; master_process off;"]  # one process: no other user is mapped there
         machine.engine("run", "-d", "--name", "web", *words, "-p", f"{web}:80", image, *command)
         machine.engine("run", "-d", "--name", "echo", *words, "-p", f"{echo}:90/udp", image, "python3", "-c", ECHO)
-        for host, client in ((lan.HOST4, lan.LAN4), (lan.HOST6, lan.LAN6)):
-            get = (host, web, "GET /from-the-lan HTTP/1.0\r\n\r\n")
-            assert "404 Not Found" in wait_until(lambda get=get: machine.ask(*get))
-            who = (host, echo, "who am I?", "udp")
-            assert wait_until(lambda who=who: machine.ask(*who)).strip().removeprefix("::ffff:") == client
-        log = machine.engine("exec", "web", "cat", "/var/log/nginx/access.log").out
-        callers = [line.split()[0] for line in log.splitlines() if "GET /from-the-lan" in line]
-        assert callers == [lan.LAN4, lan.LAN6]
+        for _ in range(2 if network == "bridge" else 1):
+            for host, client in ((lan.HOST4, lan.LAN4), (lan.HOST6, lan.LAN6)):
+                get = (host, web, "GET /from-the-lan HTTP/1.0\r\n\r\n")
+                assert "404 Not Found" in wait_until(lambda get=get: machine.ask(*get))
+                who = (host, echo, "who am I?", "udp")
+                assert wait_until(lambda who=who: machine.ask(*who)).strip().removeprefix("::ffff:") == client
+            log = machine.engine("exec", "web", "cat", "/var/log/nginx/access.log").out
+            callers = {line.split()[0] for line in log.splitlines() if "GET /from-the-lan" in line}
+            assert callers == {lan.LAN4, lan.LAN6}
+            if network == "bridge":  # and once more when the network process was killed
+                os.kill(int((engine.runtime_root / "network/supervisor").read_text().split()[0]), signal.SIGKILL)
+                machine.engine("exec", "web", "truncate", "-s", "0", "/var/log/nginx/access.log")
         machine.engine("rm", "-f", "-t", "0", "web", "echo")
         if network == "bridge":
             machine.engine("network", "rm", "on-the-lan")
