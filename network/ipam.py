@@ -119,7 +119,7 @@ def lease_bounds(word: str, subnet: Range) -> tuple[str, str]:
         else:
             part = parse_range(word)
             low, high, same = part.first, part.last, part.bits == subnet.bits
-            low, high = max(low, subnet.first + 1), min(high, subnet.last - (subnet.bits == 32))
+            low += part.prefix < part.bits  # as Podman's: without the range's own first address
             same = same and part.first >= subnet.first and part.last <= subnet.last
     except ValueError as error:
         raise UsageError(f"--ip-range {word}: {error}", hint="as 10.89.0.128/25 or 10.89.0.10-10.89.0.20") from error

@@ -121,7 +121,8 @@ def inspect(parsed: Parsed) -> int:
     else:
         template = Template(report.with_newline(report.normalize(text.removeprefix("table "))))
         for network in found:
-            sys.stdout.write(template.render({**_go_fields(network), "Containers": _go_containers(engine, network)}))
+            more = {"Id": network.id, "Containers": _go_containers(engine, network)}
+            sys.stdout.write(template.render({**_go_fields(network), **more}))
     for missing in errors:
         output.error_line(missing)
     return EXIT_ENGINE if errors else 0
@@ -262,9 +263,6 @@ def update(parsed: Parsed) -> int:
         network = store.get(parsed.args[0])
         if not network.dns_enabled:
             raise Error(f"network {network.name} has no name server (--disable-dns)")
-        missing = [server for server in dropped if server not in network.dns_servers]
-        if missing:
-            raise Error(f"--dns-drop {missing[0]}: network {network.name} does not ask it")
         kept = [server for server in network.dns_servers if server not in dropped]
         network = network.replace(dns_servers=tuple(dict.fromkeys((*kept, *added))))
         store.replace(network)

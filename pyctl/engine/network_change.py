@@ -24,7 +24,7 @@ _CHANGEABLE = ("bridge", "slirp4netns", "pasta")  # the container has a network 
 def connect(engine: Engine, record: ContainerRecord, use: NetworkUse) -> None:
     """Put a container on one more network; a running one has the interface when this returns.
 
-    Raises Error; the container is then as it was.
+    Raises Error; the container is then as it was.  One that does not run may be connected twice, as with Podman.
     """
     mode = record.specification.network.mode
     if mode not in _CHANGEABLE:
@@ -38,6 +38,8 @@ def connect(engine: Engine, record: ContainerRecord, use: NetworkUse) -> None:
         with engine.db.transaction():
             spec = state.get(engine.db, record.id).specification  # two commands may connect it at once
             if any(held.network_id == use.network_id for held in spec.network.endpoints):
+                if not record.alive:
+                    return
                 raise Error(f"container {record.name} is already connected to network {use.name}")
             changed = _with_endpoints(spec, (*spec.network.endpoints, use))
             store.attach(spec.id, [use.network_id])

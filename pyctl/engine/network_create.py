@@ -33,6 +33,10 @@ _RESERVED_SUBNETS = (
     *(UPLINK_CIDR, "fd00::/64"),  # of slirp4netns in the namespace of the bridges
 )
 _KNOWN = ("mtu", "isolate", "vlan", "metric", "no_default_route")
+_UNAVAILABLE = {
+    "mode": "every bridge is made here, in a namespace of the user's own",
+    "vrf": "no VRF device is in the namespace of the bridges",
+}
 _TRUTHS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 _MIN_MTU, _MAX_MTU = 68, 65535
 _MAX_NAME = 255
@@ -136,6 +140,10 @@ def _driver_options(words: Sequence[str]) -> tuple[dict[str, str], str]:
         if key == "name":
             interface = value
             continue
+        if key == "mode" and value == "managed":
+            continue  # what it is anyway
+        if key in _UNAVAILABLE:
+            raise Error(f"--opt {word} is not available: {_UNAVAILABLE[key]}")
         if key not in _KNOWN:
             raise UsageError(
                 f"--opt {given}: the bridge driver has no such option", hint=f"known: {', '.join((*_KNOWN, *_DOCKER))}"

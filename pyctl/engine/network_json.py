@@ -40,8 +40,8 @@ def network_json(network: NetworkConfig) -> dict[str, Any]:
     tree["dns_enabled"] = network.dns_enabled
     for key, value in (
         ("network_dns_servers", list(network.dns_servers)),
-        ("labels", dict(network.labels)),
-        ("options", dict(network.options)),
+        ("labels", dict(sorted(network.labels.items()))),
+        ("options", dict(sorted(network.options.items()))),
     ):
         if value:
             tree[key] = value

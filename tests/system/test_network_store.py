@@ -43,14 +43,17 @@ def test_everything_that_can_be_asked_for(fresh: Engine) -> None:
     assert made["subnets"][0] == {
         "subnet": "10.99.2.0/24",
         "gateway": "10.99.2.5",
-        "lease_range": {"start_ip": "10.99.2.16", "end_ip": "10.99.2.31"},
+        "lease_range": {"start_ip": "10.99.2.17", "end_ip": "10.99.2.31"},
     }
     assert made["subnets"][1]["gateway"].startswith("fd")
     assert made["routes"] == [{"destination": "10.5.0.0/24", "gateway": "10.99.2.9", "metric": 50}]
     assert made["options"] == {"isolate": "false", "mtu": "1200"}
     assert (made["ipv6_enabled"], made["internal"], made["network_interface"]) == (True, True, "brx")
     assert fresh("network", "update", "--dns-add", "9.9.9.9", "--dns-drop", "1.1.1.1", "full").line == "full"
+    assert fresh("network", "update", "--dns-drop", "1.1.1.1", "full").line == "full"  # gone already
     assert fresh("network", "inspect", "-f", "{{.NetworkDNSServers}}", "full").line == "[9.9.9.9]"
+    assert fresh("network", "inspect", "-f", "{{.Id}}", "full").line == made["id"]
+    assert list(made["options"]) == ["isolate", "mtu"]
 
 
 def test_lists(fresh: Engine) -> None:
@@ -94,6 +97,8 @@ def test_subnets_are_chosen_around_all_that_is_there(fresh: Engine) -> None:
         (("--subnet", "10.99.0.0/24", "--gateway", "1.2.3.4"), "not in the subnet 10.99.0.0/24"),
         (("--subnet", "10.99.0.0/24", "--ip-range", "1.2.3.4/28"), "not in the subnet 10.99.0.0/24"),
         (("--opt", "foo=bar"), "the bridge driver has no such option"),
+        (("--opt", "mode=unmanaged"), "--opt mode=unmanaged is not available"),
+        (("--opt", "vrf=red"), "--opt vrf=red is not available"),
         (("--opt", "mtu=abc"), "--opt mtu=abc: must be a number from 68 to 65535"),
         (("--opt", "isolate=x"), "must be true or false or strict"),
         (("--opt", "vlan=5000"), "from 1 to 4094"),
