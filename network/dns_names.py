@@ -28,9 +28,10 @@ class Verdict(Value):
 
 
 class Names:
-    """All joined containers."""
+    """All joined containers.  `version` is another one after every change."""
 
     def __init__(self) -> None:
+        self.version = 0
         self._plans: dict[str, BridgePlan] = {}
         self._sources: dict[str, str] = {}  # address → container
         self._named: dict[str, dict[Labels, dict[str, tuple[str, ...]]]] = {}  # network → name → container → addresses
@@ -39,6 +40,7 @@ class Names:
 
     def put(self, plan: BridgePlan) -> None:
         """A container, or another state of it."""
+        self.version += 1
         self.drop(plan.container_id)
         self._plans[plan.container_id] = plan
         for endpoint in plan.endpoints:
@@ -55,6 +57,7 @@ class Names:
 
     def drop(self, container_id: str) -> None:
         """A container that has gone."""
+        self.version += 1
         plan = self._plans.pop(container_id, None)
         if plan is None:
             return
@@ -71,11 +74,13 @@ class Names:
 
     def change(self, network: NetworkConfig) -> None:
         """Other name servers of a network."""
+        self.version += 1
         if network.id in self._configs:
             self._configs[network.id] = network
 
     def forget(self, network_id: str) -> None:
         """A network that nobody is on any more."""
+        self.version += 1
         self._named.pop(network_id, None)
         self._ranges.pop(network_id, None)
         self._configs.pop(network_id, None)

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 # container may take them all.
 _MAX_PENDING, _MAX_PENDING_OF_ONE = 1024, 256
 _MAX_STREAMS, _MAX_STREAMS_OF_ONE = 256, 32
-_BURST = 64  # packets taken before the loop looks at anything else
 _PATIENCE_S = 2.5  # for one server's answer
 _STREAM_IDLE_S = 10.0
 _SWEEP_NS = 250_000_000
+_MAX_TOLD, _MAX_KEPT_BYTES = 1024, 512  # answers kept, and the longest question to one
 
 
 def listeners(network: NetworkConfig) -> list[tuple[_socket.socket, int]]:
@@ -84,6 +84,10 @@ class NameServer:
         self._errands: dict[int, Errand] = {}
         self._streams: dict[int, Stream] = {}
         self._sweeping = False
+        # (who asks, question without its number) → answer without it: what was told since the names last changed.
+        # Programs ask the same again and again, and to make an answer takes three times as long as all else.
+        self._told: dict[tuple[str, bytes], bytes] = {}
+        self._told_version = 0
 
     # -- where ----------------------------------------------------------------------------------
 
@@ -98,7 +102,7 @@ class NameServer:
         if kind == _socket.SOCK_STREAM:
             self._loop.watch(made.fileno(), READ, lambda _events: self._accept(made))
         else:
-            self._loop.watch(made.fileno(), READ, lambda _events: self._datagrams(made))
+            self._loop.watch(made.fileno(), READ, lambda _events: self._datagram(made))
 
     def silence(self, network_id: str) -> None:
         """A network's bridge has gone."""
@@ -109,22 +113,18 @@ class NameServer:
 
     # -- UDP ------------------------------------------------------------------------------------
 
-    def _datagrams(self, made: _socket.socket) -> None:
-        for _ in range(_BURST):
-            try:
-                packet, address = made.recvfrom(dns_wire.MAX_MESSAGE)
-            except BlockingIOError:
+    def _datagram(self, made: _socket.socket) -> None:
+        # One at a time: to hear that there is no other (EAGAIN) would cost more than to be called again.
+        try:
+            packet, address = made.recvfrom(dns_wire.MAX_MESSAGE)
+        except OSError:
+            return  # what an earlier answer met: its client has gone
+        if self._told_version == self.names.version:
+            known = self._told.get((address[0], packet[2:]))
+            if known is not None:
+                _send(made, packet[:2] + known, address)
                 return
-            except OSError:
-                continue  # what an earlier answer met: its client has gone
-
-            def reply(data: bytes, address: Any = address) -> None:
-                try:
-                    made.sendto(data, address)
-                except OSError:
-                    return  # gone, or not taking any more: it asks again
-
-            self._question(packet, _plain(address[0]), False, reply)
+        self._question(packet, _plain(address[0]), False, lambda data: _send(made, data, address))
 
     def _question(self, packet: bytes, source: str, stream: bool, reply: Callable[[bytes], None]) -> None:
         try:
@@ -143,7 +143,10 @@ class NameServer:
             return
         verdict = self.names.judge(source, question)
         if not verdict.forward:
-            reply(dns_wire.answer(packet, question, verdict.code, verdict.records, stream=stream))
+            data = dns_wire.answer(packet, question, verdict.code, verdict.records, stream=stream)
+            if not stream:
+                self._keep(source, packet, data)
+            reply(data)
             return
         if len(self._errands) >= _MAX_PENDING or self._pending(source) >= _MAX_PENDING_OF_ONE:
             if stream:
@@ -151,6 +154,14 @@ class NameServer:
             return
         servers = verdict.servers or self._resolvers.current()
         self._next_server(Errand(packet, question, servers, source, stream, reply))
+
+    def _keep(self, source: str, packet: bytes, data: bytes) -> None:
+        if len(packet) > _MAX_KEPT_BYTES:
+            return
+        if self._told_version != self.names.version or len(self._told) >= _MAX_TOLD:
+            self._told.clear()
+            self._told_version = self.names.version
+        self._told[source, packet[2:]] = data[2:]
 
     def _pending(self, source: str) -> int:
         if len(self._errands) < _MAX_PENDING_OF_ONE:
@@ -343,6 +354,13 @@ class NameServer:
             self._end_stream(stream)
         if self._errands or self._streams:
             self._sweep_later()
+
+
+def _send(made: _socket.socket, data: bytes, address: Any) -> None:
+    try:
+        made.sendto(data, address)
+    except OSError:
+        return  # gone, or not taking any more: it asks again
 
 
 def _plain(address: str) -> str:
