@@ -34,7 +34,7 @@ from storage.threaded import ThreadedReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Protocol
 
     from storage.archive_files import Source
@@ -184,7 +184,9 @@ def make_manifest(config: bytes, layers: Sequence[Descriptor], oci: bool) -> Man
     return manifest
 
 
-def _plain(reader: Reader, writer: BlobWriter, diff: digests.Hash, compressed: bool, what: str) -> Iterator[bytes]:
+def _plain(
+    reader: Reader, writer: BlobWriter, diff: digests.Hash, compressed: bool, what: str
+) -> Generator[bytes, None, None]:
     """The uncompressed chunks of a layer, hashed, while its blob is written: as it is, or compressed."""
     plain = open_decompressed(Keeping(reader, writer) if compressed else reader, what)
     gzip = None if compressed else GzipWriter(writer)

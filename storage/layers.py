@@ -1,6 +1,6 @@
 """Unpacked layers: staged beside each other, complete and on disk before a row names them, shared by all images.
 
-Weight: `storage.unpack`, `storage.database`, `fcntl`, `threading`.
+Weight: `storage.unpack`, `storage.database`, `storage.disk`.
 
     with LayerStore(db) as layers:                        # keeps the collection of garbage away
         with layers.lock(diff_id):                        # others who want this layer wait for it
@@ -19,7 +19,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import threading
 import time
 
 from rootless import libc
@@ -28,6 +27,7 @@ from rootless.values import Value
 from storage import digest as digests
 from storage.blobs import no_room
 from storage.database import Database
+from storage.disk import Flusher, spread
 from storage.removal import remove_tree
 from storage.unpack import UnpackLimits, UnpackReport, unpack
 
@@ -194,36 +194,6 @@ class _Watched:
         return data
 
 
-class _Flusher:
-    """Has the disk write while a layer is unpacked, so that the sync at the end finds little left to do.
-
-    On ext4 with 400 MB: 1.3 s of waiting at the end become 0.1, and the writer is throttled less.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        pause_s = 0.25
-        while not self._stop.wait(pause_s):
-            start = time.monotonic()
-            try:
-                libc.syncfs(self._fd)
-            except OSError:
-                return  # the sync before the row tells it
-            # A slow disk is not kept busy with this alone.
-            pause_s = max(0.25, 2 * (time.monotonic() - start))
-
-
 class Staging:
     """A layer that is being unpacked: a context manager; without `commit` nothing is left of it."""
 
@@ -237,6 +207,7 @@ class Staging:
 
     def __enter__(self) -> Staging:
         try:
+            spread(self._store.paths.layers)
             os.mkdir(self._path, 0o700)
             self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             os.chmod(self._fd, 0o755)
@@ -253,7 +224,7 @@ class Staging:
 
     def unpack(self, source: Reader, compressed_bytes: int = 0) -> UnpackReport:
         """Unpack an uncompressed archive; see `storage.unpack.unpack`.  Raises Error naming the entry."""
-        with _Flusher(self._fd):
+        with Flusher(self._fd):
             self._report = unpack(
                 _Watched(source, self._lock) if self._lock else source,
                 self._fd,

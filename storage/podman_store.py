@@ -35,7 +35,7 @@ from storage.threaded import ThreadedReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Any
 
     from storage.lookup import ShortNames
@@ -259,7 +259,7 @@ class LayerReader:
         self.close()
 
 
-def _assembled(store: PodmanStore, layer: PodmanLayer) -> Iterator[bytes]:
+def _assembled(store: PodmanStore, layer: PodmanLayer) -> Generator[bytes, None, None]:
     what = f"layer {layer.diff_id} of {store.root}"
     try:
         root = os.open(store.directory(layer), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
