@@ -77,7 +77,8 @@ class Importer:
             if found is not None and self.blobs.has(descriptor.digest):
                 return found
             with files.open(name) as reader, self.blobs.writer() as writer, self.layers.stage(what, lock) as staging:
-                pipeline = LayerPipeline(Keeping(reader, writer), descriptor.digest, diff_id, what)
+                window = self.layers.limits.max_window_bytes
+                pipeline = LayerPipeline(Keeping(reader, writer), descriptor.digest, diff_id, what, window)
                 try:
                     if found is None:
                         staging.unpack(pipeline, reader.size)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _INPUT_BYTES = 64 << 10
 # What zstd(1) itself accepts without --long: a frame may ask for a window of up to this many bytes of memory.
-_ZSTD_MAX_WINDOW = 1 << 27
+_MAX_WINDOW = 1 << 27
+_ZSTD_WINDOWS = (1 << 10, 1 << 31)  # the smallest and the largest that the format and a decoder know
 
 _BOMB_BYTES, _BOMB_RATIO = 64 << 20, 300
 
@@ -58,10 +59,11 @@ def detect(head: bytes) -> str:
     return ""
 
 
-def open_decompressed(source: Reader, what: str) -> Reader:
+def open_decompressed(source: Reader, what: str, layer_window: int = 0) -> Reader:
     """A reader of what `source` holds, decompressed; `what` begins its error messages.
 
-    Its `read(n)` never returns, nor holds, more than n bytes of output, whatever the input claims to expand to.
+    Its `read(n)` never returns, nor holds, more than n bytes of output, whatever the input claims to expand to; zstd
+    holds a window besides.  layer_window: how large that may be where it is a layer's (`UnpackLimits`).
     It may stop before the end of `source` (bytes behind the compressed data): who hashes `source` drains it.
     Raises CompressionError from `read`.
     """
@@ -71,7 +73,7 @@ def open_decompressed(source: Reader, what: str) -> Reader:
     whole = _Prefixed(head, source)
     kind = detect(head)
     if kind == "zstd":
-        return _ZstdReader(whole, what)
+        return _ZstdReader(whole, what, layer_window)
     return _MemberReader(whole, kind, what) if kind else whole
 
 
@@ -167,7 +169,7 @@ def _make(kind: str) -> _Decompressor:
     if kind == "xz":
         import lzma
 
-        return lzma.LZMADecompressor(memlimit=_ZSTD_MAX_WINDOW)
+        return lzma.LZMADecompressor(memlimit=_MAX_WINDOW)
     import bz2
 
     return bz2.BZ2Decompressor()
@@ -204,13 +206,17 @@ class _ZlibDecompressor:
 class _ZstdReader:
     """zstd frames, skippable ones (zstd:chunked's table of contents) included."""
 
-    __slots__ = ("_reader", "_what")
+    __slots__ = ("_reader", "_too_large", "_what")
 
-    def __init__(self, source: Reader, what: str) -> None:
+    def __init__(self, source: Reader, what: str, layer_window: int) -> None:
         import zstandard
 
         self._what = what
-        self._reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW).stream_reader(
+        window = min(max(layer_window or _MAX_WINDOW, _ZSTD_WINDOWS[0]), _ZSTD_WINDOWS[1])
+        self._too_large = f"{what}: decompressing its zstd data takes a window of more than {window} bytes of memory"
+        if layer_window:
+            self._too_large += " (layer_max_window)"
+        self._reader = zstandard.ZstdDecompressor(max_window_size=window).stream_reader(
             source,  # type: ignore[arg-type]
             read_size=_INPUT_BYTES,
             read_across_frames=True,
@@ -219,7 +225,9 @@ class _ZstdReader:
     def read(self, size: int, /) -> bytes:
         try:
             return self._reader.read(size)
-        except Exception as error:  # ZstdError, MemoryError of the window's bound
+        except Exception as error:  # ZstdError, MemoryError
             if isinstance(error, (Error, OSError)):
                 raise
+            if "too much memory" in str(error):  # ZSTD_error_frameParameter_windowTooLarge
+                raise CompressionError(self._too_large) from error
             raise CompressionError(f"{self._what}: the zstd data is damaged: {error}") from error

@@ -182,7 +182,10 @@ class LayerFetcher:
         with layers.lock(diff_id, self._cancelled, waiting) as lock:
             for attempt in (1, 2):
                 found = layers.find(diff_id, self._chain[position])
-                blob = Blob(self._blobs, self._registry, self._path, descriptor, events=self._events, what=what)
+                blob = Blob(
+                    self._blobs, self._registry, self._path, descriptor,
+                    events=self._events, what=what, window=layers.limits.max_window_bytes,
+                )  # fmt: skip
                 try:
                     if found is not None:
                         blob.receive(diff_id, self._cancelled, waiting)
@@ -206,7 +209,15 @@ class Blob:
     """One layer's blob on its way into the store.  `reused`: whether bytes of an earlier attempt were taken."""
 
     def __init__(
-        self, blobs: BlobStore, registry: Registry, path: str, descriptor: Descriptor, *, events: Events, what: str
+        self,
+        blobs: BlobStore,
+        registry: Registry,
+        path: str,
+        descriptor: Descriptor,
+        *,
+        events: Events,
+        what: str,
+        window: int = 0,
     ) -> None:
         self._blobs = blobs
         self._registry = registry
@@ -214,6 +225,7 @@ class Blob:
         self._descriptor = descriptor
         self._events = events
         self._what = what
+        self._window = window
         self.reused = False
 
     def receive(
@@ -266,7 +278,7 @@ class Blob:
             os.close(fd)
 
     def _run(self, source: Reader, diff_id: str, consume: Callable[[Reader], object] | None) -> None:
-        pipeline = LayerPipeline(source, self._descriptor.digest, diff_id, self._what)
+        pipeline = LayerPipeline(source, self._descriptor.digest, diff_id, self._what, self._window)
         try:
             (consume or _drain)(pipeline)
         except Error as error:

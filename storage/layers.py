@@ -77,7 +77,7 @@ class LayerStore:
         self.db = db
         self.paths = db.paths
         self.single_id = single_id
-        self.limits = limits
+        self.limits = limits or UnpackLimits()
         self._guard = -1
 
     def __enter__(self) -> LayerStore:

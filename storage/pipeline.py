@@ -26,16 +26,17 @@ class LayerPipeline:
     """A reader of a layer's uncompressed bytes, produced by a thread of its own.
 
     source: the compressed bytes; it is read to its end.  digest: what they must have; diff_id: what the
-    uncompressed bytes must have ("": not known).  `read` raises what the thread met: of the source, CompressionError,
-    DigestError.  Nothing may be trusted before `read` has returned b"", which comes only after both digests were
-    found to be right.
+    uncompressed bytes must have ("": not known); window: `UnpackLimits.max_window_bytes`.  `read` raises what the
+    thread met: of the source, CompressionError, DigestError.  Nothing may be trusted before `read` has returned b"",
+    which comes only after both digests were found to be right.
     """
 
-    def __init__(self, source: Reader, digest: str, diff_id: str, what: str) -> None:
+    def __init__(self, source: Reader, digest: str, diff_id: str, what: str, window: int = 0) -> None:
         self._source = source
         self._digest = digest
         self._diff_id = diff_id
         self._what = what
+        self._window = window
         self._verify = True  # the compressed bytes, also where nobody reads on
         self._reader = ThreadedReader(self._produce(), f"layer {digests.short(digest)}")
 
@@ -67,7 +68,7 @@ class LayerPipeline:
         source = _Hashing(self._source, digests.split(self._digest)[0])
         diff = digests.new(digests.split(self._diff_id)[0] if self._diff_id else "sha256")
         try:
-            plain = open_decompressed(source, self._what)
+            plain = open_decompressed(source, self._what, self._window)
             while chunk := plain.read(CHUNK_BYTES):
                 diff.update(chunk)
                 yield chunk

@@ -40,7 +40,8 @@ class UnpackLimits(Value):
 
     max_bytes: really written (holes are free); max_stream_bytes: of the uncompressed archive; max_ratio: written
     bytes for each compressed one, beyond the first 64 MiB; max_name_bytes: of all directories' paths, which are kept in
-    memory.
+    memory; max_window_bytes: of memory that decompressing zstd takes (0: 128 MiB).  The encoders of other engines use
+    windows of up to 32 MiB, zstd(1) larger ones with --ultra and --long only.
     """
 
     max_bytes: int = 64 << 30
@@ -48,6 +49,7 @@ class UnpackLimits(Value):
     max_entries: int = 2_000_000
     max_ratio: int = 300
     max_name_bytes: int = 64 << 20
+    max_window_bytes: int = 32 << 20
 
 
 class UnpackReport(Value):

@@ -33,4 +33,5 @@ def unpack_limits(engine: Engine) -> UnpackLimits:
         max_ratio=config.layer_max_ratio or usual.max_ratio,
         max_stream_bytes=config.layer_max_stream_bytes or usual.max_stream_bytes,
         max_name_bytes=config.layer_max_name_bytes or usual.max_name_bytes,
+        max_window_bytes=config.layer_max_window_bytes or usual.max_window_bytes,
     )

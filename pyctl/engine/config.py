@@ -52,6 +52,7 @@ class Config(Value):
     layer_max_ratio: int = 0
     layer_max_stream_bytes: int = 0
     layer_max_name_bytes: int = 0
+    layer_max_window_bytes: int = 0
 
     # [containers]
     annotations: tuple[str, ...] = ()

@@ -60,6 +60,7 @@ _OWN = (
     _Row("", "layer_max_ratio", "int"),
     _Row("", "layer_max_stream", "size", "layer_max_stream_bytes"),
     _Row("", "layer_max_names", "size", "layer_max_name_bytes"),
+    _Row("", "layer_max_window", "size", "layer_max_window_bytes"),
 )
 _CONTAINERS = (
     *(

@@ -1,7 +1,8 @@
 """One pull in a process of its own, as root of the user's namespace: `python -m tests.registry.puller JSON`.
 
 Prints one line of JSON: the image, or the error.  With "tmpfs_mb" the storage root is a file system of that size,
-which only this process sees; it pulls "image" and then, if that is given, "then".
+which only this process sees; it pulls "image" and then, if that is given, "then".  With "steps" it tells each call
+that makes something durable or gives it its name, in order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from rootless import libc, userns
 from rootless.errors import Error
 from storage import images
-from storage.database import open_database
+from storage.database import Transaction, open_database
 from storage.paths import StorePaths
 from storage.platforms import parse_platform
 from storage.pull import PullOptions, pull
@@ -38,6 +39,35 @@ def attempt(db, image: str, options: PullOptions) -> dict:
     return {**out, "events": events, "images": sorted(name for row in rows for name in row.names)}
 
 
+def noting_steps() -> list[list[str]]:
+    """From now on: [call, path] of each fsync, syncfs and rename, and of each commit, when it has ended."""
+    steps = []
+
+    def note(module, name: str) -> None:
+        real = getattr(module, name)
+
+        def noted(first, *others):
+            path = first if isinstance(first, str) else os.readlink(f"/proc/self/fd/{first}")
+            result = real(first, *others)
+            steps.append([name, path, *others])
+            return result
+
+        setattr(module, name, noted)
+
+    note(os, "fsync")
+    note(os, "rename")
+    note(libc, "syncfs")
+    leave = Transaction.__exit__
+
+    def left(self, *error):
+        leave(self, *error)
+        if not self._database._depth:
+            steps.append(["commit", "durable" if self._durable else ""])
+
+    Transaction.__exit__ = left
+    return steps
+
+
 def main() -> None:
     order = json.loads(sys.argv[1])
     run = os.environ["XDG_RUNTIME_DIR"] + "/pyctl"
@@ -54,7 +84,8 @@ def main() -> None:
         options = options.replace(credentials=parse_creds(order["creds"]))
     if order.get("platform"):
         options = options.replace(platform=parse_platform(order["platform"]))
-    out = attempt(db, order["image"], options)
+    steps = noting_steps() if order.get("steps") else []
+    out = {**attempt(db, order["image"], options), "steps": steps}
     if tmpfs_mb:
         space = os.statvfs(root)
         out["used_mb"] = (space.f_blocks - space.f_bfree) * space.f_frsize / (1 << 20)

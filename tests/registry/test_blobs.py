@@ -255,6 +255,31 @@ def test_a_bomb_is_read_in_bounded_steps():
     assert all(len(reader.read(1000)) <= 1000 for _ in range(1000))
 
 
+def zstd_with_window(log: int) -> bytes:
+    """A frame of one uncompressed block that asks for a window of 2**log bytes (RFC 8878 §3.1.1)."""
+    block = b"a few bytes"
+    return b"\x28\xb5\x2f\xfd\0" + bytes(((log - 10) << 3,)) + (len(block) << 3 | 1).to_bytes(3, "little") + block
+
+
+@pytest.mark.parametrize(("log", "limit"), [(27, 0), (26, 64 << 20), (28, 1 << 40)])
+def test_a_zstd_window_within_its_bound(log, limit):
+    reader = open_decompressed(io.BytesIO(zstd_with_window(log)), "it", limit)
+    assert b"".join(iter(lambda: reader.read(4), b"")) == b"a few bytes"
+
+
+@pytest.mark.parametrize(
+    ("log", "limit", "words"),
+    [
+        (28, 0, "^it: .* more than 134217728 bytes of memory$"),
+        (27, 64 << 20, r"^it: .* more than 67108864 bytes of memory \(layer_max_window\)$"),
+        (20, 1, r"^it: .* more than 1024 bytes .*layer_max_window"),
+    ],
+)
+def test_a_zstd_window_beyond_its_bound(log, limit, words):
+    with pytest.raises(CompressionError, match=words):
+        open_decompressed(io.BytesIO(zstd_with_window(log)), "it", limit).read(10)
+
+
 # --- the pipeline --------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable
@@ -21,11 +22,12 @@ from storage.archive_import import import_tarball
 from storage.archives import load
 from storage.blobs import BlobStore
 from storage.database import NoSpaceError, open_database
+from storage.disk import spread
 from storage.gc import Collected, collect
 from storage.images import ImageStore
 from storage.layers import Layer, LayerStore, chain_ids
 from storage.lookup import lookup_for_run
-from storage.paths import StorePaths
+from storage.paths import StorePaths, filesystem_type
 from tests.support.images import Entry, Layout, layer_tar, sha256
 
 Inside = Callable[..., Any]
@@ -131,6 +133,28 @@ def do_collide(root: str) -> None:
         layer = store_layer(layers, archive)
     assert layer.directory != sha256(archive)[7:31]
     assert os.listdir(f"{root}/layers") == [layer.directory]
+
+
+def do_spread(root: str) -> list[str]:
+    found = []
+    with LayerStore(open_database(StorePaths(root))) as layers:
+        for name in ("a", "b"):  # the second time there is nothing to change
+            store_layer(layers, layer_tar([Entry(name)]))
+            lsattr = subprocess.run(["lsattr", "-d", layers.paths.layers], capture_output=True, text=True, check=True)
+            found.append(lsattr.stdout.split()[0])
+    return found
+
+
+def test_layers_are_spread_over_the_block_groups_of_ext4(inside: Inside, root: str, work: Path) -> None:
+    if filesystem_type(str(work)) != "ext4":
+        pytest.skip("not on ext4")
+    assert all("T" in flags for flags in inside(do_spread, root))
+
+
+def test_other_file_systems_have_no_block_groups(tmp_path: Path) -> None:
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("no tmpfs at /dev/shm")
+    spread("/dev/shm")
 
 
 def test_directories_do_not_collide(inside: Inside, root: str) -> None:
