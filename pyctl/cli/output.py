@@ -22,12 +22,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """The rows in columns; the last cell of a row is not filled up."""
     if not rows:
         return ""
-    shown = [[clean(cell) for cell in row] for row in rows]
+    shown = [row if "".join(row).isprintable() else [clean(cell) for cell in row] for row in rows]
     widths = [_LEAST_WIDTH] * max(len(row) for row in shown)
     for row in shown:
         for index, cell in enumerate(row[:-1]):
             widths[index] = max(widths[index], len(cell) + _GAP)
-    lines = ("".join([c.ljust(w) for c, w in zip(row[:-1], widths, strict=False)] + row[-1:]) for row in shown)
+    lines = ("".join([c.ljust(w) for c, w in zip(row[:-1], widths, strict=False)]) + "".join(row[-1:]) for row in shown)
     return "\n".join(lines) + "\n"
 
 

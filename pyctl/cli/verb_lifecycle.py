@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from pyctl.cli import select
-from pyctl.engine import lifecycle, state
+from pyctl.engine import hooks, lifecycle, state
 from pyctl.engine.engine import Engine
 from pyctl.engine.state import ContainerRecord, Status
 from rootless.errors import Error, NotFound, UsageError
@@ -198,7 +198,7 @@ def cleanup(parsed: Parsed) -> int:
     """Record ends that nobody has noticed, and remove what was run with --rm (called by supervisors at their end)."""
     engine = Engine(parsed.globals)
     removal = lifecycle.Removal(engine.db, engine.runtime_root)
-    state.on_abandoned = lambda _record: None  # this is the process that sees to it
+    hooks.on_abandoned = hooks.ignore  # this is the process that sees to it
     chosen = select.choose(engine, parsed, every=lambda r: True, ignore_missing=True)
     for record in chosen.records:
         if record.alive:

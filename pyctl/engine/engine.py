@@ -9,6 +9,7 @@ import os
 import sys
 
 from pyctl.engine import config as config_
+from pyctl.engine import hooks
 from pyctl.engine.runtime_root import runtime_directory
 from rootless import userns
 from rootless.errors import Error
@@ -83,9 +84,7 @@ class Engine:
             from storage.database import open_database
 
             self._db = open_database(self.paths)
-            from pyctl.engine import state
-
-            state.on_abandoned = self._remove_later
+            hooks.on_abandoned = self._remove_later
             from storage import lookup
 
             lookup.short_names = self._short_names

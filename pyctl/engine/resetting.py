@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from pyctl.engine import state
+from pyctl.engine import hooks
 from rootless import libc, userns
 from rootless.errors import Error, os_error_text
 from storage.removal import remove_store_directory
@@ -83,7 +83,7 @@ def _end_containers(engine: Engine) -> None:
         if not ended:
             raise Error(f"a container's supervisor does not end within {_END_S:.0f} s of being killed")
     # What is noticed of their end must not start processes that make files again.
-    state.on_abandoned = lambda _record: None
+    hooks.on_abandoned = hooks.ignore
 
 
 def _unlink(path: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 
+from pyctl.engine import hooks
 from rootless import lockfile
 from rootless.container_files import EXIT_FILE, EXIT_SUFFIX, LOCK_FILE, READY_FILE
 from rootless.errors import Error, NotFound
@@ -22,7 +23,6 @@ from storage.database import ConstraintError, NoSpaceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from pyctl.engine.model import ContainerSpec
@@ -146,17 +146,8 @@ def refresh(db: Database, record: ContainerRecord) -> ContainerRecord:
         return record
     _record_end(db, record, _exit_record(record, storage_dir))
     if record.remove:
-        on_abandoned(record)
+        hooks.on_abandoned(record)
     return record
-
-
-def _ignore(_record: ContainerRecord) -> None:
-    return None
-
-
-# Called with a --rm container whose supervisor was killed before it could remove it: the engine of this command
-# sees to that, in a process of its own (files of mapped ids are deleted in the user namespace).
-on_abandoned: Callable[[ContainerRecord], None] = _ignore
 
 
 def _from_supervisor(record: ContainerRecord) -> ContainerRecord:

@@ -8,6 +8,7 @@
     make bench ARGS=--ports                 published ports: throughput, connections (ports.py)
     make bench ARGS=--bridge                200 containers on one network, and its name server (bridge.py)
     make bench ARGS="--transfer --rounds 3" a large layer pulled and pushed (transfer.py)
+    make bench ARGS=--images                `images` with 1,000 images, beside a podman that has ten (images.py)
 
 The two take turns, command by command, so that whatever else the machine does meets both.  Each is timed by a
 process that stands where the command runs (worker.py), so a wrapper's own cost is not in the figures.  Podman's
@@ -132,6 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="names (or starts of names) to measure, separated by commas")
     parser.add_argument("--transfer", action="store_true", help="measure pull and push of a large layer instead")
+    parser.add_argument("--images", action="store_true", help="measure the list of many images instead")
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--bridge", action="store_true", help="measure a user-defined network with many containers")
     parser.add_argument("--containers", type=int, default=200, help="how many, with --bridge")
@@ -161,10 +163,12 @@ def main() -> None:
             finally:
                 other.close()
             return
-        if options.transfer:
+        if options.transfer or options.images:
+            from tests.bench.images import measure as measure_images
             from tests.bench.transfer import measure as measure_transfer
 
-            measure_transfer(dict(zip(("pyctl", "podman"), (side.run for side in sides), strict=False)), options.rounds)
+            runs = dict(zip(("pyctl", "podman"), (side.run for side in sides), strict=False))
+            (measure_transfer if options.transfer else measure_images)(runs, options.rounds)
             return
         for side in sides:
             side.call(["run", "-d", "--name", "bench-target", "--network=none", side.image, "sleep", "100000"])
