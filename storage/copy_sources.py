@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Protocol, Self
 
     from storage.archive_files import Files
-    from storage.lookup import ShortNames
+    from storage.hooks import ShortNames
     from storage.registries_conf import RegistriesConf
     from storage.registry import Registry
     from storage.registry_connect import Access

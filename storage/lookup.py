@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from rootless.errors import Error, NotFound
 from rootless.values import Value
-from storage import reference
+from storage import hooks, reference
 from storage.database import Database
 from storage.digest import is_hex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    # The full names that a short one may have here, each with a tag or digest, in the order to look.
-    ShortNames = Callable[[str], Sequence[reference.Reference]]
+    from storage.hooks import ShortNames
 
 
 class ImageForRun(Value):
@@ -37,15 +36,12 @@ class ImageForRun(Value):
     name: str = ""  # the stored name that the given one meant; "" where it was an id
 
 
-
-def _without_configuration(text: str) -> Sequence[reference.Reference]:
+def short_names(text: str) -> Sequence[reference.Reference]:
+    """What a short name means where the caller does not say."""
+    if hooks.short_names is not None:
+        return hooks.short_names(text)
     places = ("localhost", reference.DOCKER_HUB)
     return [reference.with_registry(place, text).with_default_tag() for place in places]
-
-
-# What short names mean where the caller does not say.  The engine puts in what registries.conf says
-# (`storage.registries_conf.local_candidates`), which is read only when a short name is looked up.
-short_names: ShortNames = _without_configuration
 
 
 # The roots of stores that are only read, in the order to look.  The engine puts in what is configured.

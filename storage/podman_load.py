@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from storage.database import Database
+    from storage.hooks import ShortNames
     from storage.layers import Layer
-    from storage.lookup import ShortNames
     from storage.manifest import Descriptor
     from storage.podman_store import LayerReader
     from storage.policy import Policy

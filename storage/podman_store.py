@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Any
 
-    from storage.lookup import ShortNames
+    from storage.hooks import ShortNames
 
 DRIVERS = ("overlay", "vfs")
 _MAX_DATABASE = 256 << 20

@@ -15,6 +15,7 @@ from rootless import userns
 from rootless.errors import Error
 from rootless.fds import read_file
 from rootless.headstart import child_environment
+from storage import hooks as storage_hooks
 from storage.paths import StorePaths, locate_root
 
 TYPE_CHECKING = False
@@ -85,9 +86,7 @@ class Engine:
 
             self._db = open_database(self.paths)
             hooks.on_abandoned = self._remove_later
-            from storage import lookup
-
-            lookup.short_names = self._short_names
+            storage_hooks.short_names = self._short_names
             if self.config.additional_stores:
                 self._add_stores()
             self._heal_network()
