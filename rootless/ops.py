@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 
-from rootless import libc
+from rootless import libc, lockfile
 from rootless.errors import LaunchError, os_error_text
 from rootless.plan import RootfsPlan
 from rootless.values import Value
 
 _REASON_S = 2.0  # in which a program that cannot serve says so
+_FILLING = "filling"  # beside a directory that takes an image's content
 _MAX_DEPTH = 100  # levels of a tree to be removed at once
 
 
@@ -229,7 +230,11 @@ class MountFuseOverlay(Operation):
 
 
 class CopyTree(Operation):
-    """Fill the empty directory `target` from `source` in the mounted root, owners, modes, times and xattrs kept."""
+    """Fill the empty directory `target` from `source` in the mounted root, owners, modes, times and xattrs kept.
+
+    All of it or nothing: a file beside `target` is there, and locked, while it is being filled.  Who finds it left by
+    a killed start fills anew; who finds it locked waits.
+    """
 
     root: str
     source: str
@@ -246,18 +251,21 @@ class CopyTree(Operation):
         target_fd = -1
         try:
             target_fd = os.open(self.target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if os.listdir(target_fd):
+            mark = f"{os.path.dirname(self.target)}/{_FILLING}"
+            if os.listdir(target_fd) and not os.path.exists(mark):
                 return 0
             try:
                 source_fd = libc.open_in_root(root_fd, self.source, os.O_RDONLY | os.O_DIRECTORY)
             except OSError:  # the image has nothing there
                 os.fchown(target_fd, self.uid, self.gid)
                 return 0
-            if self.content:
-                copy_directory(source_fd, target_fd)
-            else:
-                _copy_attributes(source_fd, target_fd)
-            os.close(source_fd)
+            try:
+                if self.content:
+                    _fill(source_fd, target_fd, mark)
+                else:
+                    _copy_attributes(source_fd, target_fd)
+            finally:
+                os.close(source_fd)
         except OSError as error:
             raise LaunchError("volume", os_error_text(error, self.describe()), errno=error.errno or 0) from error
         except RecursionError as error:
@@ -267,6 +275,38 @@ class CopyTree(Operation):
             if target_fd >= 0:
                 os.close(target_fd)
         return 0
+
+
+def _fill(source_fd: int, target_fd: int, mark: str) -> None:
+    held = _hold_mark(mark)
+    try:
+        if os.fstat(held).st_size:  # a start that was killed in the middle of it
+            _empty_directory(target_fd, target_fd, 0)
+        if os.listdir(target_fd):  # who was waited for has done it
+            os.unlink(mark)
+            return
+        os.write(held, b"1")
+        try:
+            copy_directory(source_fd, target_fd)
+        except BaseException:
+            _empty_directory(target_fd, target_fd, 0)
+            os.unlink(mark)
+            raise
+        os.unlink(mark)
+    finally:
+        os.close(held)
+
+
+def _hold_mark(path: str) -> int:
+    while True:
+        fd = lockfile.hold(path, wait=True)
+        assert fd is not None
+        try:
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)  # its last holder has removed it
 
 
 def copy_directory(source_fd: int, target_fd: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,8 @@ from rootless.errors import Error, UsageError
 from rootless.values import Value
 from storage import archives, images, lookup
 from storage.archive_save import save_to
+from storage.blobs import NoRoomError
+from storage.database import NoSpaceError
 from storage.policy import load as load_policy
 from storage.reference import parse
 
@@ -138,9 +141,11 @@ def _receive(engine: Engine, source: _Side, target: _Side, quiet: bool) -> int:
     policy, limits = load_policy(os.environ), mapped.unpack_limits(engine)
     try:
         found = archives.load(engine.db, process.stdout.fileno(), single_id=single_id, limits=limits, policy=policy)
-    except Error:
+    except Error as error:
         process.stdout.close()
-        _finish(process, source)
+        # What the other side could not send is its mistake; what does not fit here is not.
+        if process.wait() not in (0, -signal.SIGPIPE) and not isinstance(error, (NoRoomError, NoSpaceError)):
+            _finish(process, source)
         raise
     process.stdout.close()
     _finish(process, source)

@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 def create(parsed: Parsed) -> int:
     """Make a container and print its id."""
-    from pyctl.engine import creating, state
+    from pyctl.engine import creating
 
     engine = Engine(parsed.globals)
     spec = creating.create(engine, parsed)
-    state.insert(engine.db, spec, active=False, runtime_dir="", volumes=creating.volume_names(spec))
-    state.tell(engine.db, "create", spec)
-    creating.write_id_file(spec)
+    creating.store(engine, spec, active=False)
     sys.stdout.write(f"{spec.id}\n")
     return 0
 
@@ -49,7 +47,7 @@ def run(parsed: Parsed) -> int:
     hold = _network_process(engine, options)
     supervisor = Supervisor(engine.runtime_root, private_pid, engine.debug)
     # Only now: loading what plans (15 ms) and the supervisor's boot go on side by side.
-    from pyctl.engine import creating, planner, starting, state
+    from pyctl.engine import creating, planner, starting
 
     try:
         spec = creating.create(engine, parsed)
@@ -57,9 +55,7 @@ def run(parsed: Parsed) -> int:
         plan = planner.plan(
             engine, spec, attached=not detach, restart_count=0, sockets=sockets, preserved=spec.preserve_fds
         )
-        state.insert(engine.db, spec, active=True, runtime_dir=plan.runtime_dir, volumes=creating.volume_names(spec))
-        state.tell(engine.db, "create", spec)
-        creating.write_id_file(spec)
+        creating.store(engine, spec, plan.runtime_dir, active=True)
         starting.launch(engine, supervisor, plan, fds)
     except BaseException:
         supervisor.abandon()

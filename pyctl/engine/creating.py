@@ -15,6 +15,7 @@ from pyctl.engine.model import ContainerSpec, IdRange, Mount, Network
 from pyctl.engine.request import container_request
 from pyctl.engine.request_facts import ImageChoice
 from rootless.errors import Error, NotFound, UsageError, os_error_text
+from rootless.fds import write_file
 from rootless.headstart import child_environment
 from rootless.processes import exit_code
 from storage import lookup
@@ -287,15 +288,29 @@ def _with_host_ports(engine: Engine, network: Network) -> Network:
     return network.replace(ports=tuple(chosen))
 
 
-def write_id_file(spec: ContainerSpec) -> None:
-    """--cidfile: an earlier one is replaced, as Podman 5 does."""
-    if not spec.cidfile:
-        return
+def store(engine: Engine, spec: ContainerSpec, runtime_dir: str = "", *, active: bool) -> None:
+    """Write the --cidfile and the row: both or neither.  Raises Error."""
+    if spec.cidfile:
+        _write_id_file(spec)
     try:
-        fd = os.open(spec.cidfile, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        state.insert(engine.db, spec, active=active, runtime_dir=runtime_dir, volumes=volume_names(spec))
+    except Error:
+        _remove_id_file(spec)
+        raise
+    state.tell(engine.db, "create", spec)
+
+
+def _write_id_file(spec: ContainerSpec) -> None:
+    """An earlier one is replaced, as Podman 5 does."""
+    try:
+        write_file(spec.cidfile, spec.id.encode())
     except OSError as error:
+        _remove_id_file(spec)
         raise Error(os_error_text(error, f"--cidfile {spec.cidfile}")) from error
+
+
+def _remove_id_file(spec: ContainerSpec) -> None:
     try:
-        os.write(fd, spec.id.encode())
-    finally:
-        os.close(fd)
+        os.unlink(spec.cidfile)
+    except OSError:
+        return  # it was never made

@@ -39,6 +39,7 @@ CASES = {
     "import": Case("import -q {files}/box.tar new", "image exists new"),
     "load": Case("load -q -i {files}/app.tar", "image exists app"),
     "load from a pipe": Case("load -q", "image exists app", stdin="{files}/app.tar"),
+    "scp": Case("image scp -q build7::app", "image exists app"),
     "pull": Case("pull -q --tls-verify=false {registry}/app:1", "image exists {registry}/app:1"),
     "commit": Case("commit -q c new", "image exists new"),
     "tag": Case("tag busybox new", "image exists new"),
@@ -48,6 +49,12 @@ CASES = {
     "export": Case("export -o {home}/out.tar c", "import -q {home}/out.tar again"),
     "run": Case("run --name new --network=none busybox true", "start -a new", (125, 126), undo="rm --ignore new"),
     "run --rm": Case("run --rm --network=none busybox true", "", (125, 126)),
+    "new volume": Case(
+        "run --rm --network=none -v vol:/bin busybox true",
+        "run --rm --network=none -v vol:/filled busybox test -e /filled/zcat",  # the last name
+        (125, 126),
+    ),
+    "cidfile": Case("run --rm --network=none --cidfile {home}/cid busybox true", "", (125, 126)),
     "create": Case("create --name new busybox true", "container exists new"),
     "start": Case("start -a c", "", (125, 126)),
     "rename": Case("rename c new", "container exists new"),
@@ -74,6 +81,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path) -> Path:
     entries = [Entry(f"d{n}/f", noise[: 7000 * n], 0o644, uid=n) for n in range(12)]
     (folder / "box.tar").write_bytes(layer_tar(entries))
     (folder / "web.container").write_text("[Container]\nImage=localhost/busybox\n" + "Exec=sleep 1000\n")
+    (folder / "tools").mkdir()
+    (folder / "tools/ssh").write_text(f"#!/bin/sh\nexec cat {folder}/app.tar\n")
+    (folder / "tools/ssh").chmod(0o755)
     layout = images.Layout(folder / "layout")
     layout.image("app", [layer_tar([Entry("a", noise, 0o644)]), layer_tar(entries)])
     images.copy_image(f"oci:{layout.folder}:app", f"docker-archive:{folder}/app.tar:app:latest", home=folder)
@@ -87,6 +97,7 @@ def place(files: Path, busybox_tar: Path, registry: Registry) -> Iterator[Place]
         f"docker-archive:{files}/app.tar", f"docker://{registry.address}/app:1", "--dest-tls-verify=false", home=files
     )
     disk = SmallDisk()
+    disk.env["PATH"] = f"{files}/tools:{disk.env['PATH']}"
     try:
         disk("import", "-q", "--change", "CMD=/bin/sh", busybox_tar, "busybox")
         (disk.base / "victim.tar").write_bytes(layer_tar([Entry("victim", b"v" * 3000)]))

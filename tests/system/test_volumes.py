@@ -195,3 +195,27 @@ def test_volumes_of_another_container(engine: Engine) -> None:
 
 def test_personality(engine: Engine) -> None:
     assert engine("run", "--rm", "--network=none", "--personality=LINUX32", "busybox", "uname", "-m").line == "i686"
+
+
+def test_a_fill_that_was_cut_is_done_anew(engine: Engine) -> None:
+    """A start that was killed while it filled a new volume leaves a mark beside it."""
+    engine("volume", "create", "cut")
+    folder = engine.storage_root / "volumes/cut"
+    (folder / "filling").write_bytes(b"1")
+    (folder / "_data/half").write_bytes(b"h")
+    listed = engine("run", "--rm", "--network=none", "-v", "cut:/etc", "busybox", "ls", "/etc").out.split()
+    assert "passwd" in listed
+    assert "half" not in listed
+    assert not (folder / "filling").exists()
+    (folder / "_data/half").write_bytes(b"h")  # from now on it is what its containers make of it
+    assert "half" in engine("run", "--rm", "--network=none", "-v", "cut:/etc", "busybox", "ls", "/etc").out.split()
+    engine("volume", "rm", "cut")
+
+
+def test_one_fills_and_others_wait(engine: Engine) -> None:
+    """Containers that are started at once with a new volume all find the whole of it."""
+    words = ("run", "--rm", "--network=none", "-v", "shared:/bin", "busybox", "/bin/busybox", "test", "-e", "/bin/zcat")
+    for _ in range(3):
+        started = [engine.spawn(*words) for _ in range(6)]
+        assert [(process.communicate()[1], process.returncode) for process in started] == [(b"", 0)] * 6
+        engine("volume", "rm", "shared")
