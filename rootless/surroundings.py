@@ -214,7 +214,9 @@ class Surroundings:
             os.close(root)
         self.owner = uid, gid = self.owner_of(user)
         for copy in plan.copy_ups:
-            operation = ops.CopyTree(
+            from rootless.filling import CopyTree  # few starts are the first with their volume
+
+            operation = CopyTree(
                 root=plan.rootfs.merged,
                 source=copy.source,
                 target=copy.target,
