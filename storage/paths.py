@@ -80,6 +80,10 @@ class StorePaths:
         """A volume's directory; its content is in `_data` below."""
         return f"{self.volumes}/{name}"
 
+    def container_mount(self, container_id: str) -> str:
+        """Where `mount` mounts a container's root, in a session of unshare."""
+        return f"{self.mounts}/containers/{container_id}"
+
     def volume_data(self, name: str) -> str:
         """What is mounted for a volume."""
         return f"{self.volumes}/{name}/_data"

@@ -25,18 +25,14 @@ if TYPE_CHECKING:
     from pyctl.engine.state import ContainerRecord
 
 
-def _folder(engine: Engine) -> str:
-    return f"{engine.paths.mounts}/{mounting.CONTAINERS}"
-
-
 def mount_point(engine: Engine, container_id: str) -> str:
     """Where a container is mounted."""
-    return f"{_folder(engine)}/{container_id}"
+    return engine.paths.container_mount(container_id)
 
 
 def mounted(engine: Engine) -> tuple[str, ...]:
     """The ids of the containers that are mounted in this session."""
-    return mounting.mounted_below(_folder(engine))
+    return mounting.mounted_below(os.path.dirname(mount_point(engine, "")))
 
 
 def mount(engine: Engine, record: ContainerRecord) -> str:

@@ -199,6 +199,10 @@ class Removal:
             remove_path(record.runtime_dir)
         if os.path.exists(record.runtime_dir + EXIT_SUFFIX):  # it ended on a full disk
             os.unlink(record.runtime_dir + EXIT_SUFFIX)
+        if os.path.isdir(mount_point := self._db.paths.container_mount(record.id)):
+            from pyctl.engine.mounting import forget_point  # few were ever mounted
+
+            forget_point(mount_point)
         if os.path.isdir(storage_dir):
             self._enter()
             remove_path(storage_dir)

@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyctl.engine.engine import Engine
 
-CONTAINERS = "containers"  # below the folder of mounts
 _EMPTY = "empty"  # overlayfs wants two lower directories where there is no upper one
 
 
@@ -90,7 +89,7 @@ def serve(engine: Engine, plan: RootfsPlan, lock: int = -1) -> None:
             os.setsid()
             os.chdir("/")
             libc.unshare(libc.CLONE_NEWNS)
-            for folder in (engine.paths.mounts, f"{engine.paths.mounts}/{CONTAINERS}"):
+            for folder in (engine.paths.mounts, os.path.dirname(engine.paths.container_mount(""))):
                 for name in mounted_below(folder):
                     libc.umount(f"{folder}/{name}", libc.MNT_DETACH)
             null = os.open("/dev/null", os.O_RDWR)
@@ -116,6 +115,18 @@ def unmount(engine: Engine, image_id: str, force: bool) -> bool:
         return False
     unmount_point(mount_point(engine, image_id), force)
     return True
+
+
+def forget_point(target: str) -> None:
+    """Remove the folder of a mount whose image or container has gone, with the mount if this session has it."""
+    try:
+        libc.umount(target, libc.MNT_DETACH)
+    except OSError:
+        pass  # not mounted, or in another session, from which the kernel takes it with the folder
+    try:
+        os.rmdir(target)
+    except OSError:
+        pass
 
 
 def unmount_point(target: str, force: bool) -> None:

@@ -104,6 +104,16 @@ def test_what_was_written_at_the_end_is_kept(engine: Engine, session: Session) -
     session.outside("rm", "c")
 
 
+def test_a_removed_container_is_unmounted(engine: Engine, session: Session) -> None:
+    for name in ("c", "d"):
+        session.outside("create", "--name", name, "busybox", "true")
+    out = session("$P mount c d > /dev/null; $P rm c; $P mount | wc -l")
+    assert out.out.split() == ["c", "1"]
+    no_helpers()
+    session.outside("rm", "d")
+    assert list((engine.storage_root / "mounts/containers").iterdir()) == []
+
+
 def test_outside_of_a_session_and_wrong_words(engine: Engine) -> None:
     engine("create", "--name", "c", "busybox", "true")
     for words in (("mount", "c"), ("mount",), ("container", "mount", "c"), ("unmount", "c"), ("umount", "-a")):
