@@ -56,6 +56,20 @@ print(server.getsockname()[1], flush=True)
 print(server.accept()[1][0], flush=True)
 """
 
+# Answers every question with one address: ADDRESS-OF-ITS-OWN ANSWER
+_NAMES = """
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind((sys.argv[1], 53))
+print("bound", flush=True)
+record = bytes.fromhex("c00c0001000100000000" "0004") + socket.inet_aton(sys.argv[2])
+while True:
+    packet, peer = server.recvfrom(4096)
+    end = packet.index(0, 12) + 5
+    header = packet[:2] + bytes.fromhex("818000010001" "00000000")
+    server.sendto(header + packet[12:end] + record, peer)
+"""
+
 
 class Lan:
     """`engine(…)` runs a command on that host, `ask(…)` on the other machine."""
@@ -82,6 +96,18 @@ class Lan:
             try:
                 call(server.stdout.readline().strip())
                 return server.stdout.readline().strip()
+            finally:
+                server.kill()
+
+    @contextmanager
+    def names(self, address: str, answer: str) -> Iterator[None]:
+        """A name server on the other machine, which says the same of all names."""
+        argv = [*self._enter(self._lan_pid), sys.executable, "-c", _NAMES, address, answer]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            try:
+                assert server.stdout.readline() == "bound\n"
+                yield
             finally:
                 server.kill()
 

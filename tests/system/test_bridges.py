@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import lan
 from tests.support.bridges import addresses, fetch, get, got, look_up, network_process, reaches, serve
 from tests.support.engine import Engine
 from tests.support.registry import free_port
@@ -244,6 +245,26 @@ def test_networks_that_want_to_meet_do(nets: Engine) -> None:
     reaches(nets, "a", addresses(nets, "b")["open2"], "b")
     nets("network", "rm", "-f", "-t", "0", "open1", "open2")
     assert nets("ps", "-aq").out == ""
+
+
+def test_other_name_servers_for_running_containers(engine: Engine) -> None:
+    with lan.machine_on_the_lan(engine) as machine, machine.names(lan.LAN4, "192.0.2.99"):
+        machine.engine("network", "create", "asks")
+        machine.engine("run", "-d", "--name", "c", "--network", "asks", "busybox", "sleep", "1000")
+
+        def asked() -> str:
+            return machine.engine("exec", "c", "timeout", "8", "nslookup", "far.example.com", status=None).out
+
+        assert machine.engine("network", "update", "--dns-add", lan.LAN4, "asks").line == "asks"
+        assert "192.0.2.99" in asked()
+        # Also by a network process that has heard of it from the database only.
+        os.kill(network_process(engine), signal.SIGKILL)
+        wait_until(lambda: not network_process(engine), 15)
+        assert machine.engine("ps", "-q").out
+        assert "192.0.2.99" in asked()
+        machine.engine("network", "update", "--dns-drop", lan.LAN4, "asks")
+        assert "192.0.2.99" not in asked()
+        machine.engine("network", "rm", "-f", "-t", "0", "asks")
 
 
 def test_options_of_a_network_are_in_force(nets: Engine) -> None:
