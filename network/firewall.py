@@ -76,7 +76,7 @@ def batch(cache_dir: str, library: str) -> bytes:
     """
     here = os.path.dirname(__file__)
     sources = (f"{here}/firewall_rules.py", __file__, f"{library}/__init__.py")
-    key = "|".join(_identity(path) for path in sources).encode("utf-8", "surrogateescape")
+    key = "|".join((sys.byteorder, *(_identity(path) for path in sources))).encode("utf-8", "surrogateescape")
     held = _cached(f"{cache_dir}/{_CACHE}", key) if cache_dir else b""
     if held:
         return held

@@ -11,7 +11,7 @@ import os
 
 from pyroute2.netlink.nfnetlink import nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg, nft_rule_msg, nft_table_msg
-from pyroute2.nftables.expressions import genex, masq, verdict
+from pyroute2.nftables.expressions import genex, verdict
 
 from network.firewall import INET, ISOLATED, NEW_RULE, OPEN, SUBSYSTEM, UPLINK
 from rootless.rtnetlink import ACK, CREATE, REQUEST
@@ -103,7 +103,7 @@ def _rules() -> list[tuple[str, Any]]:
         ("forward", (_group(_IIFGROUP, ISOLATED), _group(_OIFGROUP, UPLINK), accept)),
         ("forward", (_group(_IIFGROUP, OPEN), _group(_OIFGROUP, UPLINK), accept)),
         ("forward", (_group(_IIFGROUP, OPEN), _group(_OIFGROUP, OPEN), accept)),
-        ("postrouting", (_group(_OIFGROUP, UPLINK), masq())),
+        ("postrouting", (_group(_OIFGROUP, UPLINK), [genex("masq", {})])),
     ]
 
 
