@@ -13,7 +13,7 @@ from pyctl.engine import lifecycle, planner, state
 from pyctl.engine.attach import Attachment, Detached, OutputLost, terminal_size
 from pyctl.engine.execute import connect
 from pyctl.engine.state import ContainerRecord
-from rootless.errors import Error, LaunchError
+from rootless.errors import EXIT_ENGINE, Error, LaunchError
 from rootless.fds import Channel, close_all
 from rootless.launch import Supervisor
 from rootless.plan import Attach, Exited, Failed, LaunchPlan, Ready, Stop
@@ -124,8 +124,10 @@ def _launch_again(engine: Engine, record: ContainerRecord, *, attached: bool, in
         plan = planner.plan(engine, spec, attached=attached, restart_count=0, sockets=sockets)
         state.mark_launched(engine.db, record, plan.runtime_dir)
         launch(engine, supervisor, plan, range(3, 3 + sockets))
-    except BaseException:
+    except BaseException as error:
         supervisor.abandon()
+        if isinstance(error, LaunchError):
+            error.exit_code = EXIT_ENGINE  # 126 and 127 are for `run`, whose own command it is (podman-start(1))
         raise
     finally:
         if hold is not None:

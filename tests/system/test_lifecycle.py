@@ -242,3 +242,10 @@ def test_inspect_of_a_running_one(engine: Engine) -> None:
     assert (seen["Path"], seen["Args"]) == ("sleep", ["1000"])
     assert seen["HostConfig"]["NetworkMode"] == "slirp4netns" or seen["HostConfig"]["NetworkMode"] == "pasta"
     assert seen["RestartCount"] == 0
+
+
+def test_a_start_that_fails_is_the_engines_failure(engine: Engine) -> None:
+    """126 and 127 are the statuses of `run`, whose own command it is."""
+    engine("create", "--name", "c", "busybox", "/no/such")
+    engine("start", "c", status=125)
+    engine("start", "-a", "c", status=125)
