@@ -1,6 +1,6 @@
 """Clients' own addresses inside a container's network namespace.
 
-Weight: `_socket`, `rootless.rtnetlink`, `rootless.libc`.  Runs in the namespace, with CAP_NET_ADMIN over it.
+Weight: `_socket`, `rootless.host_ports`, `rootless.rtnetlink`.  Runs in the namespace, with CAP_NET_ADMIN over it.
 
 A socket that connects to the container is bound to the address of the client outside, which is not one of this
 namespace (IP_TRANSPARENT, ip(7)).  What the container answers would leave by its default route.  So that it comes
@@ -8,6 +8,7 @@ back to that socket:
 
 - TCP: the socket's packets have a mark; the container's side of the connection takes it over (tcp_fwmark_accept), as
   do resets (fwmark_reflect), and a rule sends all that has the mark to a table in which every address is local.
+  The route names a congestion control too, for the container's side (`rootless.host_ports.UNPACED`).
 - UDP: no mark comes back.  A rule sends what leaves from a published port to a table that holds, as local, only the
   addresses of clients that are being served.
 
@@ -23,6 +24,7 @@ import os
 
 from rootless.errors import LaunchError, os_error_text
 from rootless.fds import write_file
+from rootless.host_ports import TCP_CONGESTION, UNPACED
 from rootless.rtnetlink import RouteSocket, subscribe
 
 _AF_INET, _AF_INET6 = _socket.AF_INET, _socket.AF_INET6
@@ -82,7 +84,7 @@ def prepare(udp_ports: tuple[int, ...]) -> None:
 def _prepare_family(routes: RouteSocket, family: int, udp_ports: tuple[int, ...]) -> None:
     # The rule first: without policy routing the kernel would put the route into the one table that it has.
     routes.add_mark_rule(family, MARK, _TCP_TABLE, _TCP_PRIORITY)
-    routes.add_local_route(family, _ANY[family], 0, _TCP_TABLE)
+    routes.add_local_route(family, _ANY[family], 0, _TCP_TABLE, congestion=UNPACED)
     for port in dict.fromkeys(udp_ports):
         routes.add_source_port_rule(family, _socket.IPPROTO_UDP, port, _UDP_TABLE, _UDP_PRIORITY)
 
@@ -167,6 +169,7 @@ class Clients:
             if kind == _socket.SOCK_STREAM:
                 # One client may use one port of its own for connections to several published ones.
                 made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+                made.setsockopt(_socket.IPPROTO_TCP, TCP_CONGESTION, UNPACED)
             made.bind((target.client, client_port))
         except OSError:
             made.close()
@@ -177,7 +180,7 @@ class Clients:
         """UDP: answers to this client come back from now on.  Raises OSError."""
         key = target.family, target.client
         if not self._served.get(key):
-            self._routes.add_local_route(*key, _LENGTH[target.family], _UDP_TABLE, target.address)
+            self._routes.add_local_route(*key, _LENGTH[target.family], _UDP_TABLE, source=target.address)
         self._served[key] = self._served.get(key, 0) + 1
 
     def leave(self, target: Target) -> None:

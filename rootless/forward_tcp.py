@@ -1,6 +1,6 @@
 """TCP connections, moved by splice(2): a socket to a pipe, the pipe to the other socket; no byte is copied.
 
-Weight: `_socket`, `rootless.clients`, `rootless.loop`, `rootless.libc`.
+Weight: `_socket`, `rootless.clients`, `rootless.pipes`, `rootless.loop`, `rootless.libc`.
 
 Edge-triggered (epoll(7)): each socket is registered once, and what it is ready for is remembered.  A connection has a
 pipe only while data is on its way, so an idle one costs two descriptors.
@@ -9,23 +9,22 @@ pipe only while data is on its way, so an idle one costs two descriptors.
 from __future__ import annotations
 
 import _socket
-import os
 
-from rootless import libc
+from rootless.host_ports import TCP_CONGESTION
 from rootless.loop import READ, WRITE
+from rootless.pipes import Pipes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.clients import Clients, Target
     from rootless.loop import Loop
+    from rootless.pipes import Buffer, Pipe
 
 _ERROR, _HANG_UP, _PEER_ENDED, _EDGE = 0x8, 0x10, 0x2000, 1 << 31  # EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET
 _EVENTS = READ | WRITE | _PEER_ENDED | _EDGE
 _EAGAIN, _EINPROGRESS = 11, 115
 
-_CHUNK_BYTES = 64 * 1024  # what a pipe holds (pipe(7)); with larger ones pieces of 8 KiB were seen, at twice the cost
 _TURN_BYTES = 4 << 20  # of one direction, before the other connections have their turn
-_SPARE_PIPES = 64
 _ACCEPTS = 64  # of one listener in a row
 _FDS_OF_A_LINK = 6  # two sockets, and two pipes in the worst case
 _FDS_OF_OTHERS = 64
@@ -36,27 +35,14 @@ _RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: on, for 0 s (socket(7)): close se
 class Traffic:
     """What all connections of a forwarder share: loop, clients, pipes, and the bound on descriptors."""
 
-    def __init__(self, loop: Loop, clients: Clients, max_fds: int) -> None:
+    def __init__(self, loop: Loop, clients: Clients, max_fds: int, paced: bytes = b"") -> None:
         self.loop = loop
+        self.paced = paced  # of clients from elsewhere
         self.clients = clients
+        self.pipes = Pipes(loop)
         self.room = max(1, (max_fds - _FDS_OF_OTHERS) // _FDS_OF_A_LINK)  # further connections
         self._waiting: list[TcpPort] = []
-        self._pipes: list[tuple[int, int]] = []
         self._gone: list[_socket.socket] = []
-
-    def take_pipe(self) -> tuple[int, int]:
-        """An empty one.  Raises OSError."""
-        if self._pipes:
-            return self._pipes.pop()
-        return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def give_pipe(self, pipe: tuple[int, int], held: int) -> None:
-        """It goes back; with data in it, it is of no further use."""
-        if held or len(self._pipes) >= _SPARE_PIPES:
-            os.close(pipe[0])
-            os.close(pipe[1])
-        else:
-            self._pipes.append(pipe)
 
     def close_later(self, sock: _socket.socket) -> None:
         """When all events of this round are seen: one of them may be of this number, and not of its next owner."""
@@ -116,14 +102,25 @@ class TcpPort:
                 return
             client = _socket.socket(self._family, _socket.SOCK_STREAM, 0, fileno=fd)
             client.setblocking(False)
+            if traffic.paced:
+                _set_pace(client, peer[0], traffic.paced)
             traffic.room -= 1
             Link(self, client, peer[0], peer[1]).connect()
+
+
+def _set_pace(client: _socket.socket, address: str, congestion: bytes) -> None:
+    """Clients from elsewhere get what the host's administrator has chosen for the network."""
+    try:
+        if not address.startswith("127.") and client.getsockname()[0] != address:
+            client.setsockopt(_socket.IPPROTO_TCP, TCP_CONGESTION, congestion)
+    except OSError:
+        return  # it has gone already
 
 
 class _End:
     """One of a connection's two sockets, and what stands at its way to the other one."""
 
-    __slots__ = ("ended", "fd", "held", "link", "other", "pipe", "readable", "socket", "writable")
+    __slots__ = ("busy", "ended", "fd", "held", "link", "other", "pipe", "readable", "socket", "writable")
 
     other: _End
 
@@ -134,8 +131,9 @@ class _End:
         self.readable = False
         self.writable = True  # until the kernel says otherwise
         self.ended = False  # the peer sends no more, and all of it has been passed on
-        self.pipe: tuple[int, int] | None = None
+        self.pipe: Pipe | Buffer | None = None
         self.held = 0  # bytes in the pipe
+        self.busy = False  # so much comes that a large pipe pays
 
     def on_events(self, events: int) -> None:
         link = self.link
@@ -226,10 +224,13 @@ class Link:
                 if not target.writable:
                     return True
                 assert source.pipe is not None
-                count = libc.splice(source.pipe[0], target.fd, source.held)
+                count = source.pipe.drain(target.fd, source.held)
                 if count > 0:
                     source.held -= count
                     moved += count
+                    if source.busy and not source.held and not source.pipe.is_large:
+                        self._port.traffic.pipes.give(source.pipe, 0)
+                        source.pipe = None
                 elif count == -_EAGAIN:
                     target.writable = False
                 else:
@@ -244,20 +245,22 @@ class Link:
                 self.reset()
                 return False
         if source.pipe is not None:
-            self._port.traffic.give_pipe(source.pipe, source.held)
+            self._port.traffic.pipes.give(source.pipe, source.held)
             source.pipe = None
         return True
 
     def _fill(self, source: _End) -> bool:
         """What has arrived goes into the pipe, or the end is passed on.  False: the connection is broken."""
-        if source.pipe is None:
+        pipe = source.pipe
+        if pipe is None:
             try:
-                source.pipe = self._port.traffic.take_pipe()
+                source.pipe = pipe = self._port.traffic.pipes.take(source.busy)
             except OSError:
                 return False
-        count = libc.splice(source.fd, source.pipe[1], _CHUNK_BYTES)
+        count = pipe.fill(source.fd)
         if count > 0:
             source.held = count
+            source.busy = count >= pipe.much
         elif count == 0:
             source.ended = True
             try:
@@ -286,7 +289,7 @@ class Link:
             if end is None:
                 continue
             if end.pipe is not None:
-                traffic.give_pipe(end.pipe, end.held)
+                traffic.pipes.give(end.pipe, end.held)
                 end.pipe = None
             traffic.close_later(end.socket)
         self._inner = None

@@ -51,11 +51,12 @@ def prepare(services: Sequence[Service]) -> None:
     clients.prepare(tuple(s.port for s in services if s.protocol == "udp"))
 
 
-def start(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "") -> int:
+def start(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "", paced: bytes = b"") -> int:
     """Fork the forwarder; returns its pid.  Only the sockets of `services` (and standard error) stay open in it.
 
     host_ipv4, host_ipv6: who clients appear as whose own address the container must not see (the host's loopback);
     "": the gateway of the container's default route.
+    paced: the congestion control of clients from elsewhere, where it is not the sockets' (`rootless.host_ports`).
     """
     parent = os.getpid()
     pid = os.fork()
@@ -70,7 +71,7 @@ def start(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "")
         # SIGPIPE stays ignored: a client may leave at any time.  And so does, for as long as a container takes to
         # stop, what a service manager or a session that ends sends to every process.
         libc.block_signals(HANDLED_SIGNALS[1:])
-        serve(services, host_ipv4, host_ipv6)
+        serve(services, host_ipv4, host_ipv6, paced)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)  # seen with --log-level=debug
     finally:
@@ -86,7 +87,7 @@ def _close_others(kept: set[int]) -> None:
     libc.close_range(first)
 
 
-def serve(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "") -> None:
+def serve(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "", paced: bytes = b"") -> None:
     """Forward for ever, in this process."""
     from rootless.clients import Clients
     from rootless.forward_tcp import TcpPort, Traffic
@@ -96,7 +97,7 @@ def serve(services: Sequence[Service], host_ipv4: str = "", host_ipv6: str = "")
     loop = Loop()
     max_fds = raise_descriptor_limit()
     clients = Clients(host_ipv4, host_ipv6)
-    traffic = Traffic(loop, clients, max_fds)
+    traffic = Traffic(loop, clients, max_fds, paced)
     udp_ports = []
     for service in services:
         if service.protocol == "udp":

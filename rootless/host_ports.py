@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 STAGE = "publish ports"
 _BACKLOG = 4096  # clients that wait while the forwarder is busy; the kernel takes net.core.somaxconn if that is less
 
+# Connections that do not leave this host have nothing to gain from a congestion control that paces what it sends, as
+# BBR does: its timers and small packets halve their throughput.  Reno is in every kernel, and everybody may have it.
+UNPACED = b"reno"
+TCP_CONGESTION = 13  # linux/tcp.h
+_WITHOUT_PACING = (UNPACED, b"cubic")
+
 _IP_PKTINFO, _IPV6_RECVPKTINFO = 8, 49  # linux/in.h, linux/in6.h: `_socket` has no names for them on all Pythons
 # What the sockets of `accept` inherit; a client that has gone without a word is noticed after four minutes.
 _TCP_OPTIONS = (
@@ -30,10 +36,25 @@ _TCP_OPTIONS = (
 )
 
 
-def open_port(port: PortForward) -> _socket.socket:
+def paced_congestion(proc: str = "/proc") -> bytes:
+    """This host's congestion control, if it is one that connections within the host had better not have."""
+    try:
+        fd = os.open(f"{proc}/sys/net/ipv4/tcp_congestion_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            name = os.read(fd, 64).rstrip()
+        finally:
+            os.close(fd)
+    except OSError:
+        return b""
+    return b"" if name in _WITHOUT_PACING else name
+
+
+def open_port(port: PortForward, paced: bytes = b"") -> _socket.socket:
     """A socket for `rootless.forwarder`: bound, non-blocking, listening if it is TCP.  Raises LaunchError.
 
     All options are set here, because what comes before the forwarder is there has waited in the socket, as it was.
+    paced: what `paced_congestion` says.  The forwarder gives it back to clients from elsewhere; a connection that has
+    once had it keeps its pace, so it is not to be taken from those of this host.
     """
     made = bound(port)
     try:
@@ -44,6 +65,8 @@ def open_port(port: PortForward) -> _socket.socket:
         else:
             for level, option, value in _TCP_OPTIONS:
                 made.setsockopt(level, option, value)
+            if paced:
+                made.setsockopt(_socket.IPPROTO_TCP, TCP_CONGESTION, UNPACED)
             made.listen(_BACKLOG)
     except OSError as error:
         made.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rootless import forwarder
-from rootless.host_ports import open_port
+from rootless.host_ports import open_port, paced_congestion
 from rootless.loop import READ
 from rootless.processes import SIGKILL
 
@@ -31,6 +31,7 @@ class Publishing:
         """Binds the ports.  Raises LaunchError naming the first that cannot be had, and why."""
         self.pid = 0  # of the forwarder
         self._host_addresses = plan.host_addresses
+        self._paced = b""
         self._publisher: Publisher | None = None
         self._services: list[forwarder.Service] = []
         if plan.port_handler == "slirp4netns":
@@ -42,8 +43,11 @@ class Publishing:
             # What the runtime starts has limits of its own, from config.json.
             forwarder.raise_descriptor_limit()
         try:
+            if plan.ports:
+                self._paced = paced_congestion()
             for port in plan.ports:
-                self._services.append(forwarder.Service(open_port(port), port.container_port, port.protocol))
+                made = open_port(port, self._paced)
+                self._services.append(forwarder.Service(made, port.container_port, port.protocol))
         except BaseException:
             self._close_services()
             raise
@@ -68,7 +72,7 @@ class Publishing:
         for service in self._services:
             loop.forget(service.socket.fileno())
         try:
-            self.pid = forwarder.start(self._services, *self._host_addresses)
+            self.pid = forwarder.start(self._services, *self._host_addresses, paced=self._paced)
         except OSError:  # no more processes or memory at the moment; clients wait
             loop.after(_RETRY_NS, lambda: self.connect("", loop, started))
             return

@@ -21,7 +21,8 @@ REQUEST, ACK, DUMP, CREATE, EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 ERROR, DONE = 2, 3
 # linux/rtnetlink.h
 NEWROUTE, _DELROUTE, _GETADDR, _GETROUTE, _NEWRULE, _GETRULE = 24, 25, 22, 26, 32, 34
-RTA_DST, RTA_OIF, RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 7, 8, 15
+_RTAX_CC_ALGO = 16
 _RTN_LOCAL, _SCOPE_HOST, PROTO_STATIC = 2, 254, 4
 # linux/fib_rules.h
 _TO_TABLE = 1
@@ -107,13 +108,20 @@ class RouteSocket(NetlinkSocket):
         match += attribute(_FRA_SPORT_RANGE, _struct.pack("=HH", port, port))
         self._add_rule(family, table, priority, match)
 
-    def add_local_route(self, family: int, address: str, length: int, table: int, source: str = "") -> None:
-        """`ip route add local ADDRESS/LENGTH dev lo table TABLE [src SOURCE]`."""
-        self.request(NEWROUTE, CREATE | EXCL, _local_route(family, address, length, table, source))
+    def add_local_route(
+        self, family: int, address: str, length: int, table: int, *, source: str = "", congestion: bytes = b""
+    ) -> None:
+        """`ip route add local ADDRESS/LENGTH dev lo table TABLE [src SOURCE] [congctl CONGESTION]`."""
+        body = _local_route(family, address, length, table)
+        if source:
+            body += attribute(_RTA_PREFSRC, _socket.inet_pton(family, source))
+        if congestion:
+            body += attribute(_RTA_METRICS, attribute(_RTAX_CC_ALGO, congestion + b"\0"))
+        self.request(NEWROUTE, CREATE | EXCL, body)
 
     def delete_local_route(self, family: int, address: str, length: int, table: int) -> None:
         """The opposite."""
-        self.request(_DELROUTE, 0, _local_route(family, address, length, table, ""))
+        self.request(_DELROUTE, 0, _local_route(family, address, length, table))
 
     def addresses(self) -> list[Address]:
         """All that can be used now, of all interfaces that are not `lo`."""
@@ -163,14 +171,11 @@ def subscribe() -> _socket.socket:
     return made
 
 
-def _local_route(family: int, address: str, length: int, table: int, source: str) -> bytes:
+def _local_route(family: int, address: str, length: int, table: int) -> bytes:
     body = _struct.pack("=BBBBBBBBI", family, length, 0, 0, 0, PROTO_STATIC, _SCOPE_HOST, _RTN_LOCAL, 0)
     if length:
         body += attribute(RTA_DST, _socket.inet_pton(family, address))
-    body += attribute(RTA_OIF, u32(LOOPBACK_INDEX)) + attribute(_RTA_TABLE, u32(table))
-    if source:
-        body += attribute(_RTA_PREFSRC, _socket.inet_pton(family, source))
-    return body
+    return body + attribute(RTA_OIF, u32(LOOPBACK_INDEX)) + attribute(_RTA_TABLE, u32(table))
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -5,6 +5,8 @@ To be made by uid 0 of a user namespace (tests.support.mapped); sockets are made
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -23,6 +25,7 @@ HOST4, LAN4, CONTAINER4, GATEWAY4 = "192.0.2.1", "192.0.2.7", "10.0.2.100", "10.
 HOST6, LAN6, CONTAINER6, GATEWAY6 = "2001:db8::1", "2001:db8::7", "fd00::64", "fd00::2"
 SECOND4 = "192.0.2.2"  # of the host too
 TIMEOUT_S = 20
+_F_GETPIPE_SZ = 1032  # linux/fcntl.h
 
 
 class World:
@@ -56,14 +59,14 @@ class World:
         finally:
             setns(self.namespaces[HOST], CLONE_NEWNET)
 
-    def publish(self, *ports: PortForward, max_fds: int = 0, told: bool = True) -> int:
+    def publish(self, *ports: PortForward, max_fds: int = 0, told: bool = True, paced: bytes = b"") -> int:
         """Starts the forwarder; returns its pid.  told: who the host is, as the engine does for slirp4netns."""
-        services = [forwarder.Service(open_port(p), p.container_port, p.protocol) for p in ports]
+        services = [forwarder.Service(open_port(p, paced), p.container_port, p.protocol) for p in ports]
         with self.inside(CONTAINER):
             forwarder.prepare(services)
             if max_fds:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (max_fds, max_fds))
-            self.pid = forwarder.start(services, *((GATEWAY4, GATEWAY6) if told else ()))
+            self.pid = forwarder.start(services, *((GATEWAY4, GATEWAY6) if told else ("", "")), paced=paced)
         for service in services:
             service.socket.close()
         return self.pid
@@ -103,6 +106,18 @@ class World:
     def descriptors(self) -> int:
         """How many the forwarder has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def pipe_sizes(self) -> set[int]:
+        """Of the forwarder's pipes."""
+        sizes = set()
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            path = f"/proc/{self.pid}/fd/{name}"
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(path).startswith("pipe:"):
+                    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    sizes.add(fcntl.fcntl(fd, _F_GETPIPE_SZ))
+                    os.close(fd)
+        return sizes
 
     def close(self) -> None:
         """The forwarder must still be there: it never ends by itself."""

@@ -7,12 +7,14 @@ import hashlib
 import os
 import socket
 import struct
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rootless import clients
+from rootless import clients, pipes
 from tests.network.lan import (
     CONTAINER,
     CONTAINER4,
@@ -179,7 +181,13 @@ def test_a_reset_of_either_side(run: Callable[[Check], None]) -> None:
     run(check)
 
 
-def test_a_reader_that_is_slow_holds_the_writer_back(run: Callable[[Check], None]) -> None:
+@pytest.mark.parametrize("large_pipes", [True, False])
+def test_a_reader_that_is_slow_holds_the_writer_back(
+    run: Callable[[Check], None], large_pipes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not large_pipes:
+        monkeypatch.setattr(pipes, "_LARGE_BYTES", 1 << 31)  # more than any pipe may have
+
     def check(world: World) -> None:
         world.publish(tcp())
         with world.listen() as server, world.client(HOST4, 8080) as client, server.accept()[0] as link:
@@ -199,6 +207,71 @@ def test_a_reader_that_is_slow_holds_the_writer_back(run: Callable[[Check], None
                 assert (len(received), hashlib.sha256(received).digest()) == (taken, sent.digest())
 
     run(check)
+
+
+def test_large_pipes_while_much_is_on_its_way(run: Callable[[Check], None]) -> None:
+    """And no longer: the kernel counts them against all that the user does."""
+
+    probe = pipes.Pipe()
+    spare = probe.enlarge()
+    probe.close()
+    if not spare:
+        pytest.skip("this user has so many pipes already that the kernel gives no more large ones")
+
+    def check(world: World) -> None:
+        world.publish(tcp())
+        with world.listen() as server, world.client(HOST4, 8080) as client, server.accept()[0] as link:
+            sent = os.urandom(1 << 20) * 32
+            writer = threading.Thread(target=link.sendall, args=(sent,))
+            writer.start()
+            received = client.recv(1)
+            wait_until(lambda: 1 << 20 in world.pipe_sizes())
+            while len(received) < len(sent):
+                received += client.recv(1 << 20)
+            writer.join()
+            assert received == sent
+            client.sendall(b"a little")
+            assert link.recv(100) == b"a little"
+            wait_until(lambda: 1 << 20 not in world.pipe_sizes())
+
+    run(check)
+
+
+def test_only_clients_from_elsewhere_are_paced(run: Callable[[Check], None]) -> None:
+    """As this host's administrator chose; what does not leave the host needs none of that."""
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_text().split()
+    others = [name for name in allowed if name != "reno"]
+    if not others:
+        pytest.skip("this kernel lets users choose no congestion control but one")
+
+    def check(world: World) -> None:
+        world.publish(tcp(), tcp(host_ip="::"), paced=others[0].encode())
+        for place, to, wanted in (
+            (LAN, HOST4, others[0]),
+            (LAN, HOST6, others[0]),
+            (HOST, HOST4, "reno"),
+            (HOST, HOST6, "reno"),
+            (HOST, "127.0.0.1", "reno"),
+            (HOST, "::1", "reno"),
+        ):
+            with world.listen() as server, world.client(to, 8080, place) as client, server.accept()[0] as link:
+                link.sendall(b"there")
+                assert client.recv(100) == b"there"
+                port = str(client.getsockname()[1])
+                assert congestion("sport", "8080", "dport", port) == {wanted}
+                with world.inside(CONTAINER):
+                    assert congestion("dport", "80") == congestion("sport", "80") == {"reno"}
+
+    run(check)
+
+
+def congestion(*ports: str) -> set[str]:
+    """The congestion control of this namespace's connections with these ports (`ss`'s filter, in pairs)."""
+    match = " and ".join(f"{end} = :{port}" for end, port in zip(ports[::2], ports[1::2], strict=True))
+    lines = subprocess.run(
+        ["ss", "-tinHO", "state", "established", match], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
+    return {word for line in lines for word in line.split() if word in ("reno", "cubic", "bbr", "dctcp", "vegas")}
 
 
 def test_a_thousand_connections_and_no_descriptor_left(run: Callable[[Check], None]) -> None:
