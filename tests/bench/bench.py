@@ -5,19 +5,20 @@
     make bench PODMAN=podman PODMAN_WRAPPER=/path/to/wrapper
                                             … beside one that the wrapper reaches (as root, in another root)
     make bench ARGS="--rounds 40 --only exec,ps"
-    make bench ARGS=--ports                 published ports: throughput, connections (ports.py)
+    make bench ARGS="--ports --rounds 5"    throughput and connections a second, published and on bridges (ports.py)
     make bench ARGS=--bridge                200 containers on one network, and its name server (bridge.py)
     make bench ARGS="--transfer --rounds 3" a large layer pulled and pushed (transfer.py)
     make bench ARGS=--images                `images` with 1,000 images, beside a podman that has ten (images.py)
 
 The two take turns, command by command, so that whatever else the machine does meets both.  Each is timed by a
-process that stands where the command runs (worker.py), so a wrapper's own cost is not in the figures.  Podman's
-image is $PODMAN_IMAGE (default localhost/busybox:local), to be made before by `podman import`.
+process that stands where the command runs (worker.py), so a wrapper's own cost is not in the figures.  Each gets an
+image and a network named pyctl-bench, and loses them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shlex
@@ -25,35 +26,47 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
 from tests.support.engine import COMMAND, Engine
-from tests.support.images import busybox_entries, layer_tar
+from tests.support.images import Entry, busybox_entries, layer_tar
 
 WORKER = Path(__file__).with_name("worker.py")
+NAME = "pyctl-bench"  # of the image, of the network, and what those of containers begin with
+SUBNET = "10.199.77.0/24"
+
+
+FIRST, SECOND = "run, first on a bridge", "run, second on a bridge"
 
 
 class Side:
-    """One engine: its command, its image, the process that times it, and the times."""
+    """One engine: its command, the process that times it, and the times."""
 
-    def __init__(self, command: list[str], image: str, port: int, worker: tuple[IO[str], IO[str]]) -> None:
-        self.command, self.image, self.port = command, image, port
+    def __init__(self, name: str, command: list[str], port: int, worker: tuple[IO[str], IO[str]]) -> None:
+        self.name, self.command, self.port = name, command, port
         self.to_worker, self.from_worker = worker
         self.times: dict[str, list[float]] = {}
 
     def measurements(self) -> dict[str, list[str]]:
-        """What is measured, as arguments; without --network it is each engine's own default."""
+        """What is measured, as arguments; without --network it is each engine's own default.
+
+        "first": no other container is on a network of the user's own; "second": there is one.
+        """
         run = ["run", "--rm"]
         return {
             "version": ["version"],
             "ps": ["ps"],
-            "inspect": ["inspect", "bench-target"],
-            "exec": ["exec", "bench-target", "true"],
-            "run, no network": [*run, "--network=none", self.image, "true"],
-            "run, slirp4netns": [*run, "--network=slirp4netns", self.image, "true"],
-            "run, default network": [*run, self.image, "true"],
-            "run, -p": [*run, "-p", f"127.0.0.1:{self.port}:80", self.image, "true"],
+            "inspect": ["inspect", f"{NAME}-target"],
+            "exec": ["exec", f"{NAME}-target", "true"],
+            "run, no network": [*run, "--network=none", NAME, "true"],
+            "run, slirp4netns": [*run, "--network=slirp4netns", NAME, "true"],
+            "run, default network": [*run, NAME, "true"],
+            "run, -p": [*run, "-p", f"127.0.0.1:{self.port}:80", NAME, "true"],
+            FIRST: [*run, f"--network={NAME}", NAME, "true"],
+            SECOND: [*run, f"--network={NAME}", NAME, "true"],
         }
 
     def call(self, args: list[str]) -> float:
@@ -62,13 +75,22 @@ class Side:
 
     def run(self, args: list[str]) -> tuple[float, int]:
         """The same, and the most memory that the command had, in KiB."""
+        took, peak_kib, _ = self._ask(args, b"", False)
+        return took, peak_kib
+
+    def output(self, args: list[str], given: bytes = b"") -> str:
+        """What the command says, having read `given`."""
+        return self._ask(args, given, True)[2]
+
+    def _ask(self, args: list[str], given: bytes, output: bool) -> tuple[float, int, str]:
         argv = [*self.command, *args]
-        self.to_worker.write(json.dumps(argv) + "\n")
+        request = {"argv": argv, "input": base64.b64encode(given).decode(), "output": output}
+        self.to_worker.write(json.dumps(request) + "\n")
         self.to_worker.flush()
-        took, status, peak_kib = json.loads(self.from_worker.readline())
+        took, status, peak_kib, said = json.loads(self.from_worker.readline())
         if status:
             raise SystemExit(f"status {status}: {shlex.join(argv)}")
-        return float(took), int(peak_kib)
+        return float(took), int(peak_kib), str(said)
 
 
 def start_worker(env: dict[str, str]) -> tuple[IO[str], IO[str]]:
@@ -109,23 +131,50 @@ def report(sides: list[Side]) -> None:
         print(line)
 
 
+def compiled(name: str, folder: Path) -> Path:
+    """One of the programs in C beside this file, to be run in any container."""
+    program = folder / name
+    subprocess.run(["gcc", "-O2", "-static", "-o", program, Path(__file__).with_name(f"{name}.c")], check=True)
+    return program
+
+
+@contextmanager
+def image_and_network(side: Side, tar: bytes) -> Iterator[None]:
+    """What the containers are made of."""
+    side.output(["import", "-q", "--change", "CMD=/bin/sh", "-", NAME], tar)
+    try:
+        side.call(["network", "create", "--subnet", SUBNET, NAME])
+        yield
+    finally:
+        side.call(["network", "rm", "-f", "-t", "0", NAME])
+        side.call(["rmi", "-f", NAME])
+
+
+@contextmanager
+def resident(side: Side, name: str, network: str) -> Iterator[None]:
+    """A container that stays there meanwhile."""
+    side.call(["run", "-d", "--name", f"{NAME}-{name}", f"--network={network}", NAME, "sleep", "100000"])
+    try:
+        yield
+    finally:
+        side.call(["rm", "-f", "-t", "0", f"{NAME}-{name}"])
+
+
 def measure(sides: list[Side], rounds: int, wanted: list[str]) -> None:
     names = [n for n in sides[0].measurements() if not wanted or any(n.startswith(w) for w in wanted)]
-    for number in range(rounds + 1):
-        for name in names:
-            for side in sides:
-                took = side.call(side.measurements()[name])
-                if number:  # the first round fills caches
-                    side.times.setdefault(name, []).append(took)
-        if sys.stderr.isatty():
-            print(f"\rround {number} of {rounds}", end="\n" if number == rounds else "", file=sys.stderr, flush=True)
-
-
-def import_busybox(engine: Engine) -> None:
-    with tempfile.TemporaryDirectory(prefix="pb-") as folder:
-        tar = Path(folder, "busybox.tar")
-        tar.write_bytes(layer_tar(busybox_entries()))
-        engine("import", "-q", "--change", "CMD=/bin/sh", tar, "busybox")
+    with ExitStack() as there:
+        for side in sides:
+            there.enter_context(resident(side, "target", "none"))
+        for number in range(rounds + 1):
+            for name in names:
+                for side in sides:
+                    with resident(side, "neighbour", NAME) if name == SECOND else nullcontext():
+                        took = side.call(side.measurements()[name])
+                    if number:  # the first round fills caches
+                        side.times.setdefault(name, []).append(took)
+            if sys.stderr.isatty():
+                end = "\n" if number == rounds else ""
+                print(f"\rround {number} of {rounds}", end=end, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -137,46 +186,45 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--bridge", action="store_true", help="measure a user-defined network with many containers")
     parser.add_argument("--containers", type=int, default=200, help="how many, with --bridge")
-    parser.add_argument("--ports", action="store_true", help="measure published ports, not commands")
+    parser.add_argument("--ports", action="store_true", help="measure traffic, not commands")
     options = parser.parse_args()
 
+    only = [name for name in options.only.split(",") if name]
     engine = Engine()
     try:
-        import_busybox(engine)
-        sides = [Side(COMMAND, "busybox", options.port, start_worker(engine.env))]
+        sides = [Side("pyctl", COMMAND, options.port, start_worker(engine.env))]
         if podman := shlex.split(os.environ.get("PODMAN", "")):
-            image = os.environ.get("PODMAN_IMAGE", "localhost/busybox:local")
-            sides.append(Side(podman, image, options.port + 1, podman_worker()))
-        if options.ports:
-            from tests.bench.ports import measure_ports
-
-            measure_ports(sides, options.rounds, options.port)
-            return
-        if options.bridge:
-            from tests.bench.bridge import measure_bridge
-
-            other = Engine()
-            try:
-                import_busybox(other)
-                spare = Side(COMMAND, "busybox", options.port, start_worker(other.env))
-                measure_bridge(sides, spare, options.containers, options.rounds)
-            finally:
-                other.close()
-            return
+            sides.append(Side("podman", podman, options.port + 1, podman_worker()))
         if options.transfer or options.images:
             from tests.bench.images import measure as measure_images
             from tests.bench.transfer import measure as measure_transfer
 
-            runs = dict(zip(("pyctl", "podman"), (side.run for side in sides), strict=False))
+            runs = {side.name: side.run for side in sides}
             (measure_transfer if options.transfer else measure_images)(runs, options.rounds)
             return
-        for side in sides:
-            side.call(["run", "-d", "--name", "bench-target", "--network=none", side.image, "sleep", "100000"])
-        try:
-            measure(sides, options.rounds, [name for name in options.only.split(",") if name])
-        finally:
+        with ExitStack() as there:
+            folder = Path(there.enter_context(tempfile.TemporaryDirectory(prefix="pb-")))
+            entries = busybox_entries()
+            if options.ports or options.bridge:
+                entries += [Entry(name, compiled(name, folder).read_bytes()) for name in ("traffic", "dns_load")]
+            tar = layer_tar(entries)
             for side in sides:
-                side.call(["rm", "-f", "-t", "0", "bench-target"])
+                there.enter_context(image_and_network(side, tar))
+            if options.ports:
+                from tests.bench import ports
+
+                ports.measure(sides, options.rounds, only, folder / "traffic")
+                return
+            if options.bridge:
+                from tests.bench.bridge import measure_bridge
+
+                other = Engine()
+                there.callback(other.close)
+                spare = Side("pyctl", COMMAND, options.port, start_worker(other.env))
+                there.enter_context(image_and_network(spare, tar))
+                measure_bridge(sides, spare, options.containers, options.rounds)
+                return
+            measure(sides, options.rounds, only)
     finally:
         engine.close()
     print(
