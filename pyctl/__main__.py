@@ -50,6 +50,7 @@ def _prepare_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open("/dev/null", os.O_RDWR)  # the lowest free number: this one
+            os.set_inheritable(fd, True)  # a supervisor has stderr too, at first
     # Python has None for a stream whose descriptor was closed at its start.
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process

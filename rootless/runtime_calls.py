@@ -231,6 +231,9 @@ def _on_read_only_mount(path: str) -> str:
     unless it finds itself on one: that saves the second start, with nine libraries to link.
     """
     try:
+        with open(path, "rb", buffering=0) as file:
+            if file.read(4) != b"\x7fELF":
+                return path  # a script: its interpreter would look for a descriptor that is closed by then
         tree = libc.open_tree(-1, path, libc.OPEN_TREE_CLONE)
         try:
             libc.mount_setattr(tree, "", libc.AT_EMPTY_PATH, libc.MOUNT_ATTR_RDONLY)

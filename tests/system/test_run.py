@@ -164,7 +164,8 @@ def test_cidfile_and_pidfile(engine: Engine, tmp_path: Path) -> None:
     cid, pid = tmp_path / "cid", tmp_path / "pid"
     identity = engine("run", "-d", "--cidfile", cid, "--pidfile", pid, "busybox", "sleep", "1000").line
     assert cid.read_text().strip() == identity
-    inside = Path(f"/proc/{int(pid.read_text())}/cmdline").read_bytes()
+    # execve(2) closes descriptors, by which the engine knows, a little before the new arguments can be read.
+    inside = wait_until(Path(f"/proc/{int(pid.read_text())}/cmdline").read_bytes)
     assert inside == b"sleep\x001000\x00"
     again = engine("create", "--cidfile", cid, "busybox", "true").line
     assert cid.read_text().strip() == again
