@@ -1,7 +1,7 @@
 """Starting a supervisor's interpreter: before the command line is read, where its first words say that one is needed.
 
-Weight: `os`, `_socket`.  A bare interpreter and its imports take 12 ms, in which the command parses, reads its settings
-and plans; what the supervisor is to be is told to it later (`rootless.plan.Begin`).
+Weight: `os`, `_socket`, `rootless.errors`.  A bare interpreter and its imports take 12 ms, in which the command parses,
+reads its settings and plans; what the supervisor is to be is told to it later (`rootless.plan.Begin`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import _imp
 import _socket
 import os
 import sys
+
+from rootless.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,14 +46,23 @@ def begin(words: Sequence[str]) -> None:
             skip = not skip and word in VALUED
             continue
         if word in ("run", "start"):
-            _waiting = _spawn()
+            try:
+                _waiting = _spawn()
+            except OSError:
+                pass  # `take` will try again, and tell
         return
 
 
 def take() -> tuple[int, int]:
-    """(the channel's descriptor, pid) of one that was started, or is now.  The caller's from then on."""
+    """(the channel's descriptor, pid) of one that was started, or is now.  The caller's from then on.  Raises Error."""
     global _waiting
-    taken, _waiting = _waiting or _spawn(), None
+    try:
+        taken, _waiting = _waiting or _spawn(), None
+    except BlockingIOError as error:  # EAGAIN, fork(2)
+        raise Error(
+            "cannot start a process: this user may have no more of them",
+            hint="`ulimit -u` shows how many; pyctl ps and ps -u $USER show what runs",
+        ) from error
     return taken
 
 

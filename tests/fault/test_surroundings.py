@@ -88,6 +88,16 @@ def test_a_closed_pipe(engine: Engine) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_no_further_process(engine: Engine) -> None:
+    """RLIMIT_NPROC; the one process that the limit allows is the command."""
+    argv = [program("prlimit"), "--nproc=1", *COMMAND, "run", "--rm", "busybox", "true"]
+    env = engine.environment(None)
+    done = subprocess.run(argv, env=env, cwd=engine.home, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125
+    assert done.stderr.splitlines()[0] == "pyctl: cannot start a process: this user may have no more of them"
+    assert engine("ps", "-aq").out == ""
+
+
 def test_a_home_that_cannot_be_written(fresh: Engine) -> None:
     fresh.home.chmod(0o500)
     try:
