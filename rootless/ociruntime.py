@@ -13,6 +13,8 @@ from rootless.fds import read_file
 from rootless.plan import RuntimePlan
 from rootless.values import loads
 
+NO_MESSAGE = "failed without a message"
+
 
 def _global_args(runtime: RuntimePlan, state_dir: str, log: str) -> list[str]:
     argv = [runtime.path, "--root", state_dir, "--log", log, "--log-format", "json"]
@@ -107,7 +109,7 @@ def failure(log: str, command: str, runtime: RuntimePlan) -> LaunchError:
             errno=122,
         )
     code = EXIT_CANNOT_INVOKE if "permission denied" in low or "operation not permitted" in low else EXIT_ENGINE
-    return LaunchError("runtime", f"{name}: {text or 'failed without a message'}", exit_code=code)
+    return LaunchError("runtime", f"{name}: {text or NO_MESSAGE}", exit_code=code)
 
 
 def lacks_room_for_a_keyring(log: str) -> bool:

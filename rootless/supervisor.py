@@ -19,6 +19,7 @@ from rootless.container import Container
 from rootless.container_files import LOCK_FILE, ROOT_LOCK_FILE
 from rootless.errors import Error, LaunchError, exception_text
 from rootless.fds import Channel, write_file
+from rootless.ociruntime import NO_MESSAGE
 from rootless.plan import Begin, Failed, LaunchPlan
 from rootless.processes import HANDLED_SIGNALS, SIGKILL
 
@@ -160,9 +161,13 @@ def _serve(
     try:
         container.launch()
     except BaseException as error:
-        if isinstance(error, LaunchError) and not error.hint and _is_full(plan.storage_dir):
+        if isinstance(error, LaunchError) and not error.hint:
             # Helpers and runtimes take a file that they could not make for one that is not there.
-            error.hint = f"no space left on the disk of {plan.storage_dir}; see pyctl system df"
+            full = [path for path in (plan.storage_dir, os.path.dirname(plan.runtime_dir)) if _is_full(path)]
+            if full and error.message.endswith(NO_MESSAGE):
+                error.message = error.message.removesuffix(NO_MESSAGE) + f"no space left on the disk of {full[0]}"
+            elif full:
+                error.hint = f"no space left on the disk of {full[0]}"
         container.abandon()
         raise
     # See boot.py.  What is there now stays for good: the collector need not look at it again.
